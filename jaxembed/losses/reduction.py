@@ -1,0 +1,31 @@
+"""From one value per row to the loss: the reductions over the rows that are real."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxembed.typing import ReduceFn, Values, Where
+
+
+def mean(values: Values, where: Where | None = None) -> Array:
+    """Computes the mean over the rows where `where` is True; 0 if there is none.
+
+    >>> mean(jnp.array([1.0, 3.0, 8.0]), jnp.array([True, True, False]))
+    Array(2., dtype=float32)
+    """
+    if where is None:
+        return jnp.mean(values)
+    return total(values, where) / jnp.maximum(jnp.sum(where, dtype=values.dtype), 1)
+
+
+def total(values: Values, where: Where | None = None) -> Array:
+    """Computes the sum over the rows where `where` is True."""
+    return jnp.sum(values, where=where)
+
+
+def reduce(values: Values, where: Where | None, reduce_fn: ReduceFn | None) -> Array:
+    """Applies `reduce_fn`, or returns one value per row, 0 for masked rows, where it is None."""
+    if where is not None:
+        values = jnp.where(where, values, 0)
+    return values if reduce_fn is None else reduce_fn(values, where)

@@ -1,0 +1,121 @@
+"""The shapes, aliases and Protocols that the parts of jaxembed share.
+
+Letters in shapes: `n` rows, `m` candidates, `k` negatives per row, `d` features, `l` layers, `t`
+tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Int, UInt32
+
+__all__ = [
+    "Batch",
+    "Embeddings",
+    "EncodeFn",
+    "Ids",
+    "LossFn",
+    "NegativeIds",
+    "Negatives",
+    "NegativesWhere",
+    "ObjectiveFn",
+    "PairedFn",
+    "Params",
+    "ReduceFn",
+    "Roles",
+    "Scalar",
+    "SimilarityFn",
+    "Tokens",
+    "Values",
+    "Where",
+]  # fmt: skip
+
+Params = Any  # a pytree of arrays
+Tokens = Mapping[str, Int[Array, "..."]]  # input_ids, attention_mask, …: [n t]
+Batch = Mapping[
+    str, Any
+]  # text columns: Tokens; other entries: arrays with leading n; always "where"
+
+Embeddings = Float[Array, "n d"]
+Negatives = Float[Array, "n k d"]
+Values = Float[Array, " n"]
+Where = Bool[Array, " n"]
+NegativesWhere = Bool[Array, "n k"]
+Ids = UInt32[Array, "n 2"]
+NegativeIds = UInt32[Array, "n k 2"]
+Scalar = ArrayLike
+
+
+@runtime_checkable
+class LossFn(Protocol):
+    """A loss: embeddings by position, everything else by keyword, one array out."""
+
+    def __call__(self, *embeddings: Array, **keywords: Any) -> Array: ...
+
+
+@runtime_checkable
+class SimilarityFn(Protocol):
+    """All pairs: `[n d], [m d] -> [n m]`, greater is closer (a distance: smaller is closer)."""
+
+    def __call__(self, left: Array, right: Array, /) -> Array: ...
+
+
+@runtime_checkable
+class PairedFn(Protocol):
+    """Row by row: `[... d], [... d] -> [...]`."""
+
+    def __call__(self, left: Array, right: Array, /) -> Array: ...
+
+
+@runtime_checkable
+class ReduceFn(Protocol):
+    """Per-row values to a scalar, over the rows that are real: `[n], where[n] -> []`."""
+
+    def __call__(self, values: Array, where: Array | None, /) -> Array: ...
+
+
+@runtime_checkable
+class EncodeFn(Protocol):
+    """Tokens to embeddings, `[n d]` or `[n l d]`. Without a key it is deterministic.
+
+    `key` is one key, from which every row derives its own, or an array of one key per row.
+    """
+
+    def __call__(
+        self, params: Params, tokens: Tokens, *, key: jax.Array | None = None
+    ) -> Array: ...
+
+
+@runtime_checkable
+class ObjectiveFn(Protocol):
+    """The scalar to minimise, with metrics and carried values; only `params` is differentiated."""
+
+    def __call__(
+        self,
+        params: Params,
+        batch: Batch,
+        *,
+        key: jax.Array | None,
+        frozen: Params | None = None,
+        carried: Params | None = None,
+    ) -> tuple[Array, tuple[dict[str, Array], Params | None]]: ...
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The columns that an objective reads from the data.
+
+    `texts` are the text columns in order, `labels` the other columns with their element type. With
+    `negatives`, a row may bring further texts; with `ids`, a batch carries the hashes of its texts.
+    """
+
+    texts: tuple[str, ...]
+    labels: Mapping[str, type] = field(default_factory=dict)
+    negatives: bool = False
+    ids: bool = False

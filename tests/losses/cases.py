@@ -1,0 +1,123 @@
+"""The table of all losses: add a row here and every test of the contract applies to the loss.
+
+A case makes asymmetric random inputs in NumPy. `embeddings` go in by position; `rows` are the
+keywords that have one entry per row; `settings` are the others.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxembed import losses
+from tests.losses import references
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One loss with one choice of its settings."""
+
+    name: str
+    loss: Callable[..., Any]
+    reference: Callable[..., Any]
+    embeddings: Callable[[np.random.Generator, int], tuple[np.ndarray, ...]]
+    rows: Callable[[np.random.Generator, int], Arrays] = lambda rng, n: {}
+    settings: dict[str, Any] = field(default_factory=dict)
+    reducible: bool = True  # takes reduce_fn
+    differentiable: bool = True  # False: parts are constants to the gradient by definition
+
+    def inputs(self, n: int, seed: int = 0) -> tuple[tuple[np.ndarray, ...], Arrays]:
+        rng = np.random.default_rng(seed)
+        return self.embeddings(rng, n), self.rows(rng, n)
+
+
+D = 6
+
+
+def pair(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
+    left = rng.normal(size=(n, D))
+    return left, 0.7 * left + rng.normal(size=(n, D)) + 0.2
+
+
+def with_negatives(k: int):
+    def make(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
+        anchors, positives = pair(rng, n)
+        return anchors, positives, 0.3 * anchors[:, None] + rng.normal(size=(n, k, D))
+
+    return make
+
+
+def scores(rng: np.random.Generator, n: int) -> Arrays:
+    return {"scores": rng.uniform(-1, 1, size=n)}
+
+
+def ids(rng: np.random.Generator, n: int) -> Arrays:
+    """Few distinct ids, so that false negatives occur."""
+    words = rng.integers(0, 2**32, size=(max(2, n // 2), 2), dtype=np.uint32)
+    words[1:, 0] = words[0, 0]  # ids that differ in one word only
+    pick = rng.integers(0, len(words), size=(2, n))
+    return {"ids": words[pick[0]], "anchor_ids": words[pick[1]]}
+
+
+def ids_of_negatives(k: int):
+    def make(rng: np.random.Generator, n: int) -> Arrays:
+        arrays = ids(rng, n)
+        choice = rng.integers(0, n, size=(n, k))
+        return {
+            **arrays,
+            "negative_ids": arrays["ids"][choice],
+            "negatives_where": rng.random((n, k)) < 0.7,
+        }
+
+    return make
+
+
+ALL_DIRECTIONS = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
+BOTH_WAYS = ("query_to_doc", "doc_to_query")
+
+
+def ranking(name: str, embeddings=pair, rows=lambda rng, n: {}, **settings) -> Case:
+    return Case(
+        f"multiple_negatives_ranking_loss-{name}",
+        losses.multiple_negatives_ranking_loss,
+        references.multiple_negatives_ranking_loss,
+        embeddings,
+        rows,
+        settings,
+        differentiable="hardness_mode" not in settings,
+    )
+
+
+CASES = [
+    ranking("default"),
+    ranking("scale", scale=7.5),
+    ranking("negatives", with_negatives(3)),
+    ranking("all_directions", with_negatives(2), directions=ALL_DIRECTIONS),
+    ranking("per_direction", pair, directions=BOTH_WAYS, partition_mode="per_direction"),
+    ranking("ids", pair, ids, directions=ALL_DIRECTIONS),
+    ranking("ids_of_negatives", with_negatives(2), ids_of_negatives(2), directions=ALL_DIRECTIONS),
+    ranking("margin", with_negatives(2), directions=ALL_DIRECTIONS, false_negative_margin=0.1),
+    *(
+        ranking(mode, with_negatives(2), hardness_mode=mode, hardness_strength=5.0)
+        for mode in ("in_batch_negatives", "hard_negatives", "all_negatives")
+    ),
+    *(
+        Case(
+            f"multiple_negatives_symmetric_ranking_loss-{name}",
+            losses.multiple_negatives_symmetric_ranking_loss,
+            references.multiple_negatives_symmetric_ranking_loss,
+            embeddings,
+        )
+        for name, embeddings in (("default", pair), ("negatives", with_negatives(1)))
+    ),
+    Case(
+        "cosine_similarity_loss",
+        losses.cosine_similarity_loss,
+        references.cosine_similarity_loss,
+        pair,
+        scores,
+    ),
+]

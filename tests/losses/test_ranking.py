@@ -10,7 +10,7 @@ from jaxembed.losses import (
     multiple_negatives_ranking_loss,
     multiple_negatives_symmetric_ranking_loss,
 )
-from tests.losses.cases import pair, with_negatives
+from tests.losses.cases.case import pair, with_negatives
 
 
 @pytest.fixture

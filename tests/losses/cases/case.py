@@ -1,4 +1,4 @@
-"""The table of all losses: add a row here and every test of the contract applies to the loss.
+"""A case: one loss with one choice of settings and the inputs it is tested on.
 
 A case makes asymmetric random inputs in NumPy. `embeddings` go in by position; `rows` are the
 keywords that have one entry per row; `settings` are the others.
@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
-from jaxembed import losses
-from tests.losses import references
 
 Arrays = dict[str, np.ndarray]
 
@@ -73,51 +70,3 @@ def ids_of_negatives(k: int):
         }
 
     return make
-
-
-ALL_DIRECTIONS = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
-BOTH_WAYS = ("query_to_doc", "doc_to_query")
-
-
-def ranking(name: str, embeddings=pair, rows=lambda rng, n: {}, **settings) -> Case:
-    return Case(
-        f"multiple_negatives_ranking_loss-{name}",
-        losses.multiple_negatives_ranking_loss,
-        references.multiple_negatives_ranking_loss,
-        embeddings,
-        rows,
-        settings,
-        differentiable="hardness_mode" not in settings,
-    )
-
-
-CASES = [
-    ranking("default"),
-    ranking("scale", scale=7.5),
-    ranking("negatives", with_negatives(3)),
-    ranking("all_directions", with_negatives(2), directions=ALL_DIRECTIONS),
-    ranking("per_direction", pair, directions=BOTH_WAYS, partition_mode="per_direction"),
-    ranking("ids", pair, ids, directions=ALL_DIRECTIONS),
-    ranking("ids_of_negatives", with_negatives(2), ids_of_negatives(2), directions=ALL_DIRECTIONS),
-    ranking("margin", with_negatives(2), directions=ALL_DIRECTIONS, false_negative_margin=0.1),
-    *(
-        ranking(mode, with_negatives(2), hardness_mode=mode, hardness_strength=5.0)
-        for mode in ("in_batch_negatives", "hard_negatives", "all_negatives")
-    ),
-    *(
-        Case(
-            f"multiple_negatives_symmetric_ranking_loss-{name}",
-            losses.multiple_negatives_symmetric_ranking_loss,
-            references.multiple_negatives_symmetric_ranking_loss,
-            embeddings,
-        )
-        for name, embeddings in (("default", pair), ("negatives", with_negatives(1)))
-    ),
-    Case(
-        "cosine_similarity_loss",
-        losses.cosine_similarity_loss,
-        references.cosine_similarity_loss,
-        pair,
-        scores,
-    ),
-]

@@ -1,16 +1,8 @@
-"""One slow, obvious NumPy reference per loss. Each returns the loss of the real rows."""
+"""References of jaxembed/losses/ranking.py."""
 
 import numpy as np
 
-
-def cosine(x, y):
-    lengths = np.linalg.norm(x) * np.linalg.norm(y)
-    return float(x @ y / lengths) if lengths > 0 else 0.0
-
-
-def logsumexp(values):
-    highest = max(values)
-    return highest + np.log(sum(np.exp(value - highest) for value in values))
+from tests.losses.references.vectors import cosine, logsumexp
 
 
 def same(left, right):
@@ -108,11 +100,3 @@ def multiple_negatives_symmetric_ranking_loss(anchors, positives, negatives=None
         partition_mode="per_direction",
         **keywords,
     )
-
-
-def cosine_similarity_loss(left, right, *, scores, where=None):
-    errors = []
-    for i in range(len(left)):
-        if where is None or where[i]:
-            errors.append((cosine(left[i], right[i]) - scores[i]) ** 2)
-    return np.mean(errors)

@@ -1,0 +1,45 @@
+"""Cases of jaxembed/losses/ranking.py."""
+
+from jaxembed import losses
+from tests.losses.cases.case import Case, ids, ids_of_negatives, pair, with_negatives
+from tests.losses.references import ranking as references
+
+ALL_DIRECTIONS = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
+BOTH_WAYS = ("query_to_doc", "doc_to_query")
+
+
+def ranking(name: str, embeddings=pair, rows=lambda rng, n: {}, **settings) -> Case:
+    return Case(
+        f"multiple_negatives_ranking_loss-{name}",
+        losses.multiple_negatives_ranking_loss,
+        references.multiple_negatives_ranking_loss,
+        embeddings,
+        rows,
+        settings,
+        differentiable="hardness_mode" not in settings,
+    )
+
+
+CASES = [
+    ranking("default"),
+    ranking("scale", scale=7.5),
+    ranking("negatives", with_negatives(3)),
+    ranking("all_directions", with_negatives(2), directions=ALL_DIRECTIONS),
+    ranking("per_direction", pair, directions=BOTH_WAYS, partition_mode="per_direction"),
+    ranking("ids", pair, ids, directions=ALL_DIRECTIONS),
+    ranking("ids_of_negatives", with_negatives(2), ids_of_negatives(2), directions=ALL_DIRECTIONS),
+    ranking("margin", with_negatives(2), directions=ALL_DIRECTIONS, false_negative_margin=0.1),
+    *(
+        ranking(mode, with_negatives(2), hardness_mode=mode, hardness_strength=5.0)
+        for mode in ("in_batch_negatives", "hard_negatives", "all_negatives")
+    ),
+    *(
+        Case(
+            f"multiple_negatives_symmetric_ranking_loss-{name}",
+            losses.multiple_negatives_symmetric_ranking_loss,
+            references.multiple_negatives_symmetric_ranking_loss,
+            embeddings,
+        )
+        for name, embeddings in (("default", pair), ("negatives", with_negatives(1)))
+    ),
+]

@@ -2,7 +2,8 @@
 
 Every function raises its inputs to at least float32 first; this is the only place where losses
 cast. All are safe to differentiate everywhere. The gradient of a vector that is exactly zero is 0;
-where two coordinates are equal, an absolute difference has slope 0.
+where two coordinates are equal, an absolute difference has slope 0. NaN stays NaN: a model that has
+diverged shows.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def absolute(x: Array) -> Array:
 
 def safe_sqrt(x: Array) -> Array:
     """Computes `sqrt(max(x, 0))` with value and gradient 0 where `x <= 0`."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+    zero = x <= 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
 
 
 def norm(x: Vectors) -> Pairs:
@@ -42,7 +43,7 @@ def norm(x: Vectors) -> Pairs:
 def unit(x: Vectors, epsilon: float = 1e-12) -> Vectors:
     """Divides by `max(|x|, epsilon)`. A zero vector stays zero and passes no gradient."""
     length = norm(x)[..., None]
-    return jnp.where(length > 0, as_float32(x) / jnp.maximum(length, epsilon), 0)
+    return jnp.where(length == 0, 0, as_float32(x) / jnp.maximum(length, epsilon))
 
 
 def clamped_unit(x: Vectors, epsilon: float = 1e-8) -> Vectors:
@@ -53,7 +54,7 @@ def clamped_unit(x: Vectors, epsilon: float = 1e-8) -> Vectors:
     """
     length = norm(x)[..., None]
     clamped = length + lax.stop_gradient(jnp.maximum(length, epsilon) - length)
-    return jnp.where(length > 0, as_float32(x) / clamped, 0)
+    return jnp.where(length == 0, 0, as_float32(x) / jnp.where(length == 0, 1, clamped))
 
 
 # All pairs ---------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ Scalar = ArrayLike
 class LossFn(Protocol):
     """A loss: embeddings by position, everything else by keyword, one array out."""
 
-    def __call__(self, *embeddings: Array, **keywords: Any) -> Array: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Array: ...
 
 
 @runtime_checkable

@@ -153,8 +153,8 @@ def logsumexp(*blocks: Float[Array, "n _"]) -> Float[Array, " n"]:
     highest = jnp.stack([jnp.max(block, axis=1, initial=-jnp.inf) for block in blocks]).max(axis=0)
     highest = lax.stop_gradient(jnp.where(jnp.isfinite(highest), highest, 0))
     exponentials = sum(jnp.sum(jnp.exp(block - highest[:, None]), axis=1) for block in blocks)
-    some = exponentials > 0
-    return jnp.where(some, jnp.log(jnp.where(some, exponentials, 1)) + highest, -jnp.inf)
+    none = exponentials == 0
+    return jnp.where(none, -jnp.inf, jnp.log(jnp.where(none, 1, exponentials)) + highest)
 
 
 def _equal(left: UInt32[Array, "n 2"], right: UInt32[Array, "m 2"]) -> Bool[Array, "n m"]:

@@ -181,6 +181,13 @@ def test_gradients_are_finite_at_any_size(case, size):
 
 
 @every_loss
+def test_not_a_number_shows_in_the_loss(case):
+    embeddings, rows = cast(case.inputs(N), jnp.float32)
+    value, _ = compiled(case)(tuple(x.at[0].set(jnp.nan) for x in embeddings), rows)
+    assert np.isnan(value)
+
+
+@every_loss
 def test_bfloat16_inputs_are_raised_to_float32(case):
     embeddings, rows = case.inputs(N)
     rounded = cast(embeddings, jnp.bfloat16)

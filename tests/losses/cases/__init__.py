@@ -1,4 +1,4 @@
-"""The table of all losses: add a row in its family's file and every test of the contract applies."""
+"""The table of all losses: a new row in its family's file is tested for the whole contract."""
 
 from tests.losses.cases import pairs, ranking
 from tests.losses.cases.case import Case as Case

@@ -1,0 +1,5 @@
+"""Text encoders: tokens to embeddings, read from and written to sentence-transformers folders."""
+
+from jaxembed.encoders.encoder import Encoder as Encoder
+from jaxembed.encoders.errors import EncoderError as EncoderError
+from jaxembed.encoders.folder import load as load

@@ -1,0 +1,108 @@
+"""From texts to padded arrays, in few shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxembed.encoders.checkpoint import read_json
+from jaxembed.encoders.errors import EncoderError
+
+# Lengths that texts are padded to. Every length that occurs is one more program to compile.
+BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """Tokenizes texts and pads them to the smallest bucket that holds the longest.
+
+    `prompt_counts` False leaves the tokens of a prompt out of the pooling, as some models want it.
+    """
+
+    tokenizer: Any
+    max_length: int
+    buckets: tuple[int, ...] = BUCKETS
+    prompt_counts: bool = True
+
+    def __call__(self, texts: Sequence[str], prompt: str = "") -> dict[str, np.ndarray]:
+        """Returns `input_ids` and `attention_mask`, int32 `[n t]`, of the texts behind the prompt.
+
+        With a prompt that does not count there is a `pooling_mask [n t]` too.
+        """
+        ids = self._ids([prompt + text for text in texts])
+        longest = max(map(len, ids), default=0)
+        width = next((size for size in self.buckets if size >= longest), self.max_length)
+        width = min(width, self.max_length)
+        left = self.tokenizer.padding_side == "left"
+        lengths = np.array([len(row) for row in ids])[:, None]
+        starts = width - lengths if left else 0
+        position = np.arange(width)[None, :] - starts  # within the row's own tokens
+        attention = (position >= 0) & (position < lengths)
+        input_ids = np.full((len(ids), width), self.tokenizer.pad_token_id or 0, np.int32)
+        input_ids[attention] = np.fromiter((token for row in ids for token in row), np.int32)
+        tokens = {"input_ids": input_ids, "attention_mask": attention.astype(np.int32)}
+        if prompt and not self.prompt_counts:
+            pooled = attention & (position >= self._prompt_length(prompt))
+            tokens["pooling_mask"] = pooled.astype(np.int32)
+        return tokens
+
+    def with_buckets(self, buckets: Sequence[int]) -> TextTokenizer:
+        """Returns the same with other lengths to pad to."""
+        return replace(self, buckets=tuple(sorted(buckets)))
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        encoded = self.tokenizer(
+            texts, truncation=True, max_length=self.max_length, return_attention_mask=False
+        )
+        return encoded["input_ids"]
+
+    def _prompt_length(self, prompt: str) -> int:
+        """Counts the tokens of the prompt with the special ones before it, not those behind."""
+        ids = self._ids([prompt])[0]
+        return len(ids) - (ids[-1] in self.tokenizer.all_special_ids)
+
+
+def load_tokenizer(
+    folder: Path,
+    *,
+    max_length: int | None = None,
+    positions: int | None = None,
+    vocabulary: int | None = None,
+    prompt_counts: bool = True,
+) -> TextTokenizer:
+    """Reads the tokenizer of a model folder.
+
+    `max_length` overrides the folder's own limits, which are those of `sentence_bert_config.json`
+    or else of the tokenizer, up to the model's `positions`. A token beyond the `vocabulary` is
+    refused.
+    """
+    from transformers import AutoTokenizer
+
+    settings = folder / "sentence_bert_config.json"
+    config = read_json(settings) if settings.exists() else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).split("\n")[0]
+        raise EncoderError(f"{folder}: the tokenizer cannot be read ({reason})") from None
+    if vocabulary is not None and len(tokenizer) > vocabulary:
+        raise EncoderError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model embeds {vocabulary}"
+        )
+    if config.get("do_lower_case") and tokenizer.is_fast:
+        from tokenizers.normalizers import Lowercase, Sequence as Both
+
+        backend = tokenizer.backend_tokenizer
+        lower = Lowercase()
+        backend.normalizer = Both([lower, backend.normalizer]) if backend.normalizer else lower
+    limit = positions or tokenizer.model_max_length
+    published = config.get("max_seq_length") or min(tokenizer.model_max_length, limit)
+    if max_length is not None and not 2 <= max_length <= limit:
+        raise EncoderError(f"max_seq_length must lie between 2 and {limit}; got {max_length}")
+    length = max_length or min(published, limit)
+    tokenizer.model_max_length = length
+    return TextTokenizer(tokenizer, length, prompt_counts=prompt_counts)

@@ -1,0 +1,105 @@
+"""How well the similarity of two texts follows a given score (semantic textual similarity, STS)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import jax
+import numpy as np
+from jax import Array
+from jaxtyping import Float
+
+from jaxembed.evaluators.protocols import EmbedFn, embed_texts
+from jaxembed.metrics import pearson, spearman
+from jaxembed.similarity import (
+    paired_cosine,
+    paired_dot,
+    paired_euclidean_distance,
+    paired_manhattan_distance,
+)
+
+PairedSimilarity = Literal["cosine", "dot", "euclidean", "manhattan"]
+PAIRED_SIMILARITIES = {
+    "cosine": paired_cosine,
+    "dot": paired_dot,
+    "euclidean": lambda left, right: -paired_euclidean_distance(left, right),
+    "manhattan": lambda left, right: -paired_manhattan_distance(left, right),
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SimilarityEvaluator:
+    """Correlates the similarity of `left[i]` and `right[i]` with `scores[i]`.
+
+    Gives `pearson` and `spearman`, as sentence-transformers' `EmbeddingSimilarityEvaluator` does.
+    Both are NaN if the model finds all pairs equally similar.
+
+    Args:
+        left: Texts.
+        right: Texts, one for each of `left`.
+        scores: How similar each pair is, greater = more similar, on any scale.
+        similarity: "cosine", "dot", or the negative distance "euclidean" or "manhattan".
+
+    Raises:
+        ValueError: The lengths differ or are below 2, a score is NaN or infinite, all scores are
+            equal, or the similarity is unknown.
+
+    Source: Cer et al., "SemEval-2017 Task 1: Semantic Textual Similarity", 2017. Why Spearman
+    rather than Pearson: Reimers, Beyer, Gurevych, "Task-Oriented Intrinsic Evaluation of Semantic
+    Textual Similarity", 2016.
+
+    >>> evaluator = SimilarityEvaluator(["a", "a", "a"], ["a", "bb", "cccc"], [5.0, 3.0, 0.0])
+    >>> def embed(texts, *, role):
+    ...     return np.array([[len(text), 1] for text in texts], np.float32)
+    >>> round(evaluator.evaluate(embed)["spearman"], 3)
+    1.0
+    """
+
+    left: Sequence[str]
+    right: Sequence[str]
+    scores: Sequence[float]
+    similarity: PairedSimilarity = "cosine"
+
+    def __post_init__(self) -> None:
+        lengths = len(self.left), len(self.right), len(self.scores)
+        if len(set(lengths)) > 1 or lengths[0] < 2:
+            raise ValueError(
+                f"left, right and scores must have the same length, 2 or more, got {lengths}"
+            )
+        scores = np.asarray(self.scores, np.float32)
+        broken = np.flatnonzero(~np.isfinite(scores))
+        if len(broken) > 0:
+            raise ValueError(
+                f"scores must be finite, but score {broken[0]} is {self.scores[broken[0]]}: "
+                f"drop the pair"
+            )
+        if np.all(scores == scores[0]):
+            raise ValueError(f"all scores are {self.scores[0]}: nothing to correlate with")
+        if self.similarity not in PAIRED_SIMILARITIES:
+            raise ValueError(
+                f"similarity must be one of {sorted(PAIRED_SIMILARITIES)}, got {self.similarity!r}"
+            )
+
+    def evaluate(self, embed: EmbedFn) -> dict[str, float]:
+        """Embeds all texts in one call (role None); returns `{"pearson": …, "spearman": …}`."""
+        embeddings = embed_texts(embed, [*self.left, *self.right], role=None)
+        left, right = np.split(embeddings, 2)
+        scores = np.asarray(self.scores, np.float32)
+        values = correlations(*jax.device_put((left, right, scores)), similarity=self.similarity)
+        return {name: float(value) for name, value in jax.device_get(values).items()}
+
+
+@partial(jax.jit, static_argnames="similarity")
+def correlations(
+    left: Float[Array, "n d"],
+    right: Float[Array, "n d"],
+    scores: Float[Array, " n"],
+    *,
+    similarity: PairedSimilarity,
+) -> dict[str, Float[Array, ""]]:
+    """Computes both correlations of the paired similarities with the scores."""
+    similarities = PAIRED_SIMILARITIES[similarity](left, right)
+    return {"pearson": pearson(similarities, scores), "spearman": spearman(similarities, scores)}

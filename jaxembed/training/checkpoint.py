@@ -1,0 +1,106 @@
+"""Checkpoints of the training state by orbax: asynchronous, the last few and the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from jaxembed.training.state import TrainState
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says why and what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    `identity` says what the state belongs to (model, loss, …). It is stored with every checkpoint,
+    and a checkpoint of another identity is refused. Of the checkpoints the last `keep` stay, and
+    the one with the greatest metric. A save runs in the background; one that was cut off leaves the
+    earlier ones as they are.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], *, keep: int = 2) -> None:
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(keep),
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics["metric"],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        self._identity = dict(identity)
+        self._manager = ocp.CheckpointManager(
+            folder.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy, best_fn=lambda metrics: metrics["metric"]
+            ),
+        )
+
+    @property
+    def latest_step(self) -> int | None:
+        """The step of the last whole checkpoint, None if there is none."""
+        return self._manager.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the checkpoint with the greatest metric, None if none has one."""
+        return self._manager.best_step()
+
+    def save(self, step: int, state: TrainState, *, metric: float | None = None) -> None:
+        """Starts to save the state after `step` steps; frozen parts are left to their source."""
+        if step in self._manager.all_steps():
+            return
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(_saved(state)), identity=ocp.args.JsonSave(self._identity)
+        )
+        metrics = None if metric is None else {"metric": metric}
+        self._manager.save(step, args=arguments, metrics=metrics)
+
+    def restore(self, state: TrainState, *, step: int | None = None) -> TrainState:
+        """Returns the state of a checkpoint, the latest if `step` is None, placed as `state` is.
+
+        Raises:
+            CheckpointError: there is none, or it belongs to another model or loss.
+        """
+        step = self.latest_step if step is None else step
+        if step is None:
+            raise CheckpointError(f"{self._manager.directory} holds no checkpoint; start anew")
+        self.check_identity(step)
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _saved(state))
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        restored = self._manager.restore(step, args=arguments)["state"]
+        return TrainState(**restored, frozen=state.frozen)
+
+    def check_identity(self, step: int) -> None:
+        """Raises CheckpointError unless the checkpoint belongs to what this run trains."""
+        arguments = ocp.args.Composite(identity=ocp.args.JsonRestore())
+        stored = self._manager.restore(step, args=arguments)["identity"]
+        for name, value in self._identity.items():
+            if stored.get(name) != value:
+                raise CheckpointError(
+                    f"the checkpoint of step {step} in {self._manager.directory} has {name}"
+                    f" {stored.get(name)!r}, this run {value!r}; give the same, or another output"
+                )
+
+    def close(self) -> None:
+        """Waits until what is being saved is on disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _saved(state: TrainState) -> dict[str, Any]:
+    return {
+        "step": state.step,
+        "params": state.params,
+        "opt_state": state.opt_state,
+        "carried": state.carried,
+    }

@@ -1,0 +1,104 @@
+"""What a run reports: one JSON object per step in a file, TensorBoard if asked, the screen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class RunLog:
+    """Appends records to `log.jsonl`; a resumed run drops those behind its checkpoint first."""
+
+    def __init__(self, folder: Path, *, from_step: int = 0, tensorboard: bool = False) -> None:
+        self.file = folder / "log.jsonl"
+        kept = [record for record in read_log(self.file) if record["step"] <= from_step]
+        partial = self.file.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        partial.replace(self.file)
+        self._stream = self.file.open("a", buffering=1)
+        self._board = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1)
+
+    def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """Writes what was measured after `step` steps; `kind` is "train" or "evaluation"."""
+        self._stream.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        self._stream.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """Reads the whole records of a log; a last line that was cut off is left out."""
+    if not file.exists():
+        return []
+    records = []
+    for line in file.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+class Screen:
+    """A progress bar with the time left on a terminal, plain lines elsewhere."""
+
+    def __init__(self, total: int, *, start: int, every: int) -> None:
+        self.console = Console(file=sys.stdout)
+        self.every = every
+        self.total = total
+        self._bar = None
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=self.console)
+            self._task = self._bar.add_task("", total=total, completed=start, text="compiling")
+            self._bar.start()
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Shows the metrics of a step."""
+        text = (
+            f"loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}"
+            f"  {metrics['pairs_per_s']:.1f} pairs/s"
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, text=text)
+        elif step % self.every == 0 or step in (1, self.total):
+            left = (self.total - step) * metrics["seconds"]
+            self.say(f"step {step}/{self.total}  {text}  left {left / 60:.1f} min")
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,137 +1,66 @@
 """Trains a text encoder: pairs in, a sentence-transformers folder out.
 
-python scripts/train.py                                        the embedded demonstration
-python scripts/train.py --model org/model --data pairs.parquet --columns query answer --output runs/mine
-python scripts/train.py --resume runs/mine                     goes on after an interruption
+The embedded demonstration, your own data, and an interrupted run that goes on:
+
+    python scripts/train.py
+    python scripts/train.py --model org/model --data my.parquet --output runs/my
+    python scripts/train.py --resume runs/my
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shutil
+import signal
+import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
+import jax
+import numpy as np
 import tyro
+from config import FREE, SETTINGS, Config, ConfigError, as_json, check, continued
+from xxhash import xxh3_64
 
-Texts = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Config:
-    """Trains a text encoder on pairs (or n-tuples, or scored pairs) of texts."""
-
-    # What is trained, on what
-    model: str = "all-MiniLM-L6-v2"
-    """A folder, or the name of a model on the hub."""
-    data: Texts = ("wordnet-gloss",)
-    """The embedded set, files (parquet, json, jsonl, csv, tsv, arrow), a folder, or a hub name."""
-    split: str = "train"
-    """The split of a set that has several."""
-    columns: Texts = ()
-    """Columns in the order of the loss's roles, or role=column; found by name if empty."""
-    hard_negatives: bool = False
-    """Also uses the columns of negatives that the data has."""
-    loss: str = "multiple_negatives_ranking"
-    """One of multiple_negatives_ranking, multiple_negatives_symmetric_ranking, cosine_similarity."""
-    output: Path = Path("runs/wordnet-gloss")
-    """The folder of the run: log, checkpoints, picture, and the model in the end."""
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Goes on with the run in this folder, with the flags it was started with."""
-    overwrite: bool = False
-    """Deletes a run that is already in the output folder."""
-
-    # The loss's own settings; each is only for the losses that know it
-    scale: float | None = None
-    """Inverse temperature of the ranking losses (20)."""
-    directions: Texts | None = None
-    """query_to_doc and any of query_to_query, doc_to_query, doc_to_doc."""
-    partition_mode: Literal["joint", "per_direction"] | None = None
-    """One softmax over all directions, or one per direction."""
-    hardness_mode: Literal["in_batch_negatives", "hard_negatives", "all_negatives"] | None = None
-    """Which negatives weigh more the harder they are."""
-    hardness_strength: float | None = None
-    """By how much."""
-    false_negative_margin: float | None = None
-    """A candidate that is closer than the positive by more is no negative."""
-
-    # Steps
-    steps: int = 120
-    """Number of steps."""
-    epochs: float | None = None
-    """Number of passes over the data instead."""
-    batch_size: int = 128
-    """Rows of a step, over all devices."""
-    batch_plan: Literal["no_duplicates", "plain"] = "no_duplicates"
-    """Whether a batch may hold the same text twice."""
-    learning_rate: float = 5e-5
-    warmup_share: float = 0.1
-    """Share of the steps in which the learning rate rises."""
-    decay: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls after that."""
-    weight_decay: float = 0.01
-    """On matrices, not on biases and norms."""
-    clip_norm: float = 1.0
-    """Limit of the global norm of the gradient."""
-    dropout: bool = True
-    """Whether the model drops out what its configuration says. On CPUs it costs as much as the rest."""
-    seed: int = 0
-
-    # Speed
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters, optimizer and loss are float32."""
-    max_seq_length: int | None = None
-    """Tokens that are kept of a text; the model's own limit if not given."""
-    buckets: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
-    """Lengths that batches are padded to; each that occurs is compiled once."""
-    split_lengths: bool = True
-    """Encodes the longest quarter of each column apart, so that it does not pad the rest."""
-    workers: int = 0
-    """Processes that prepare batches; 0 is threads."""
-    cache: Path | None = Path("~/.cache/jaxembed/compiled")
-    """Where compiled programs are kept between runs; None keeps none."""
-
-    # What is measured and kept
-    evaluate: str = "auto"
-    """A folder of corpus, queries and qrels (BEIR), or a file of scored pairs; auto is the set's own, none."""
-    evaluate_columns: Texts = ()
-    """The two text columns and the score of the scored pairs; found by name if empty."""
-    evaluate_every: int = 60
-    """Steps between evaluations."""
-    query_prompt: str | None = None
-    """Name of the model's prompt for queries (the first text column)."""
-    document_prompt: str | None = None
-    """Name of the model's prompt for documents (the other text columns)."""
-    checkpoint_every: int = 60
-    """Steps between checkpoints."""
-    keep: int = 2
-    """Checkpoints that are kept, besides the best."""
-    save_best: bool = False
-    """Saves the model of the best evaluation instead of the last."""
-    log_every: int = 10
-    """Steps between printed lines, where there is no terminal."""
-    tensorboard: bool = False
-    """Also writes TensorBoard files (extra log)."""
-
-
-class ConfigError(ValueError):
-    """Flags that do not go together; the message says which."""
-
-
-SETTINGS = (
-    "scale",
-    "directions",
-    "partition_mode",
-    "hardness_mode",
-    "hardness_strength",
-    "false_negative_margin",
+from jaxembed.data import (
+    BatchPlan,
+    Rows,
+    bind_columns,
+    count_tokens,
+    load_batches,
+    make_batch,
+    no_duplicates_plan,
+    open_dataset,
+    plain_plan,
+    row_hashes,
+    split_by_length,
+    wordnet_gloss_retrieval,
 )
-# What may differ between a run and its continuation.
-FREE = ("output", "resume", "overwrite", "workers", "cache", "evaluate", "evaluate_columns",
-        "evaluate_every", "checkpoint_every", "keep", "save_best", "log_every", "tensorboard")  # fmt: skip
+from jaxembed.encoders import Encoder, load
+from jaxembed.evaluators import Evaluator, RetrievalEvaluator, SimilarityEvaluator
+from jaxembed.objectives import REGISTRY
+from jaxembed.training import (
+    Checkpoints,
+    RunLog,
+    Screen,
+    adamw,
+    batch_sharding,
+    build_train_step,
+    create_state,
+    make_mesh,
+    plot_run,
+    read_log,
+    replicated,
+    warmup_schedule,
+)
+from jaxembed.transforms import by_length
+from jaxembed.typing import Roles
 
 
 def main(config: Config) -> int:
@@ -139,22 +68,9 @@ def main(config: Config) -> int:
     config = continued(config) if config.resume else config
     check(config)
 
-    import jax
-
     if config.cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-    from jaxembed.encoders import load
-    from jaxembed.objectives import REGISTRY
-    from jaxembed.training.checkpoint import Checkpoints
-    from jaxembed.training.log import RunLog, Screen, read_log
-    from jaxembed.training.optimizer import adamw, warmup_schedule
-    from jaxembed.training.plot import plot_run
-    from jaxembed.training.sharding import batch_sharding, make_mesh, replicated
-    from jaxembed.training.state import create_state
-    from jaxembed.training.step import build_train_step
-    from jaxembed.transforms import by_length
 
     # Model, loss and data: all that can be wrong is found before anything is written
     mesh = make_mesh()
@@ -176,9 +92,12 @@ def main(config: Config) -> int:
         name: getattr(config, name) for name in SETTINGS if getattr(config, name) is not None
     }
     objective = entry.build(by_length(encoder.apply), **settings)
-    rows, plan, steps_per_epoch = open_data(config, entry.roles)
-    steps = config.steps if config.epochs is None else math.ceil(config.epochs * steps_per_epoch)
-    make_batch = batch_maker(config, entry.roles, rows, plan, encoder, n_devices)
+    roles = dataclasses.replace(entry.roles, negatives=config.hard_negatives)
+    rows, plan, data_fingerprint = open_data(config, roles)
+    steps = config.steps
+    if config.epochs is not None:
+        steps = math.ceil(config.epochs * plan.n_steps(1))
+    make = BatchMaker(config, roles, rows, plan, encoder, n_devices)
     evaluator = open_evaluator(config)
 
     # State and step
@@ -196,8 +115,8 @@ def main(config: Config) -> int:
     identity = {
         **{name: value for name, value in as_json(config).items() if name not in FREE},
         "steps": steps,
-        "data_fingerprint": rows.fingerprint,
-        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
+        "data_fingerprint": data_fingerprint,
+        "model_fingerprint": fingerprint(jax.tree.leaves(encoder.params)),
     }
     start = 0
     if config.resume:
@@ -240,11 +159,10 @@ def main(config: Config) -> int:
 
     # The loop. The metrics of a step are read while the next one runs
     stop = StopRequest()
-    batches = load_batches(
-        make_batch, start_step=start, n_steps=steps - start, workers=config.workers
-    )
-    first = None if start else evaluate(0)
-    pending: tuple[int, dict[str, Any], dict[str, float]] | None = None
+    batches = load_batches(make, start_step=start, n_steps=steps - start, workers=config.workers)
+    if start == 0:
+        evaluate(0)
+    pending: tuple[int, dict[str, Any], dict[str, int]] | None = None
     clock = time.perf_counter()
 
     def report() -> None:
@@ -309,3 +227,163 @@ def main(config: Config) -> int:
     plot_run(records, main_metric, output / "curve.png")
     show_results(screen.console, measured, folder, output)
     return 0
+
+
+def open_data(config: Config, roles: Roles) -> tuple[Rows, BatchPlan, str]:
+    """Opens the rows, the plan of their batches, and a name for exactly these texts."""
+    source: Any = config.data[0] if len(config.data) == 1 else list(config.data)
+    dataset = open_dataset(source, split=config.split)
+    rows = bind_columns(dataset, roles, config.columns, use_negatives=config.hard_negatives)
+    hashes = row_hashes(rows)
+    if config.batch_plan == "plain":
+        plan_fn = partial(plain_plan, len(rows))
+    else:
+        plan_fn = partial(no_duplicates_plan, hashes)
+    plan = BatchPlan(partial(plan_fn, batch_size=config.batch_size, seed=config.seed))
+    return rows, plan, fingerprint([hashes])
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Makes the batch of a step: tokenized, padded to a bucket, split by length."""
+
+    config: Config
+    roles: Roles
+    rows: Rows
+    plan: BatchPlan
+    encoder: Encoder
+    n_devices: int
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        return make_batch(self.rows, self.roles, self.plan.rows(step), self.tokenize)
+
+    def tokenize(self, texts: list[str], role: str) -> dict[str, Any]:
+        is_query = role == self.roles.texts[0]
+        prompt_name = self.config.query_prompt if is_query else self.config.document_prompt
+        tokenizer = self.encoder.tokenizer.with_buckets(self.config.buckets)
+        tokens = tokenizer(texts, self.encoder.prompt(prompt_name))
+        if role == "negatives" or not self.config.split_lengths:
+            return tokens
+        return split_by_length(tokens, buckets=self.config.buckets, multiple=self.n_devices)
+
+
+def open_evaluator(config: Config) -> Evaluator | None:
+    """Opens what the model is measured on; None if nothing."""
+    embedded = config.data == ("wordnet-gloss",)
+    if config.evaluate == "none" or (config.evaluate == "auto" and not embedded):
+        return None
+    if config.evaluate == "auto":
+        return RetrievalEvaluator(*wordnet_gloss_retrieval())
+    folder = Path(config.evaluate)
+    if folder.is_dir():
+        tables = []
+        for name in ("corpus", "queries", "qrels"):
+            files = sorted(folder.glob(f"*{name}.*")) or sorted(folder.glob(f"{name}/test.*"))
+            if not files:
+                raise ConfigError(
+                    f"{folder} has no file {name}.parquet, .jsonl or .tsv to evaluate on"
+                )
+            tables.append(open_dataset(files[0]))
+        return RetrievalEvaluator.from_beir(*tables)
+    roles = Roles(("left", "right"), {"scores": float})
+    rows = bind_columns(open_dataset(config.evaluate), roles, config.evaluate_columns or None)
+    everything = range(len(rows))
+    return SimilarityEvaluator(
+        rows.texts("left", everything),
+        rows.texts("right", everything),
+        rows.labels("scores", everything).tolist(),
+    )
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM end the run after the step that is running, a second Ctrl-C at once."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._request)
+
+    @property
+    def requested(self) -> bool:
+        return self.status != 0
+
+    def _request(self, number: int, frame: object) -> None:
+        self.status = 128 + number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nstopping after this step, and saving", file=sys.stderr, flush=True)
+
+
+def command(folder: Path) -> str:
+    """Returns the command that goes on with a run."""
+    return f"python scripts/train.py --resume {folder}"
+
+
+def model_facts(
+    config: Config, identity: Mapping[str, Any], measured: list[dict[str, Any]], metric: str
+) -> dict[str, Any]:
+    """Collects what the model card says of the training."""
+    facts = {
+        "base model": config.model,
+        "data": ", ".join(config.data),
+        "loss": config.loss,
+        **{name: getattr(config, name) for name in SETTINGS if getattr(config, name) is not None},
+        "steps": identity["steps"],
+        "batch size": config.batch_size,
+        "learning rate": config.learning_rate,
+        "precision": config.dtype,
+        "seed": config.seed,
+    }
+    if measured:
+        facts[f"{metric} before"] = f"{measured[0][metric]:.4f}"
+        facts[f"{metric} after"] = f"{measured[-1][metric]:.4f}"
+    return facts
+
+
+def show_results(console: Any, measured: list[dict[str, Any]], folder: Path, output: Path) -> None:
+    """Prints the metrics before and after, where everything is, and how to load the model."""
+    from rich.table import Table
+
+    if measured:
+        before, after = measured[0], measured[-1]
+        table = Table("metric", f"before (step {before['step']})", f"after (step {after['step']})")
+        for name in after:
+            if name not in ("step", "kind"):
+                table.add_row(name, f"{before[name]:.4f}", f"{after[name]:.4f}")
+        console.print(table)
+        write_json(output / "results.json", {"before": before, "after": after})
+    console.print(f"model {folder}, picture {output / 'curve.png'}, log {output / 'log.jsonl'}\n")
+    console.print(
+        "import jaxembed\n"
+        f'encoder = jaxembed.load("{folder}")\n'
+        'embeddings = encoder.encode(["bank: They pulled the canoe up on the bank."])',
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def fingerprint(arrays: Iterable[Any]) -> str:
+    """Computes a short name for the content of arrays."""
+    digest = xxh3_64()
+    for array in arrays:
+        digest.update(np.asarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes a file whole or not at all."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(file)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(tyro.cli(Config, description=__doc__)))
+    except ValueError as error:  # wrong flags, data, model or checkpoint
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(
+            f"error: {error}; what was saved before is whole, go on with --resume", file=sys.stderr
+        )
+        sys.exit(1)

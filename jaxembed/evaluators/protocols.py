@@ -23,6 +23,9 @@ class EmbedFn(Protocol):
 class Evaluator(Protocol):
     """Holds its data, is built once, and measures any model: names of metrics to values."""
 
+    @property
+    def main_metric(self) -> str: ...
+
     def evaluate(self, embed: EmbedFn) -> dict[str, float]: ...
 
 

@@ -101,6 +101,11 @@ class RetrievalEvaluator:
         documents, texts, judgements = read_beir(corpus, queries, qrels)
         return cls(documents, texts, judgements, **options)
 
+    @property
+    def main_metric(self) -> str:
+        """The name of the metric that ranks models: nDCG at 10, or at the last of `ks`."""
+        return f"ndcg@{10 if 10 in self.ks else max(self.ks)}"
+
     def evaluate(self, embed: EmbedFn) -> dict[str, float]:
         """Embeds queries and corpus, searches, and returns `{"ndcg@10": …, "recall@10": …, …}`."""
         _, indices = top_k_search(

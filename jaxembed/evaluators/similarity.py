@@ -83,6 +83,11 @@ class SimilarityEvaluator:
                 f"similarity must be one of {sorted(PAIRED_SIMILARITIES)}, got {self.similarity!r}"
             )
 
+    @property
+    def main_metric(self) -> str:
+        """The name of the metric that ranks models."""
+        return "spearman"
+
     def evaluate(self, embed: EmbedFn) -> dict[str, float]:
         """Embeds all texts in one call (role None); returns `{"pearson": …, "spearman": …}`."""
         embeddings = embed_texts(embed, [*self.left, *self.right], role=None)

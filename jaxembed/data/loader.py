@@ -1,0 +1,61 @@
+"""Making batches ahead of the training step, in a thread or in worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jaxembed.data.errors import DataError
+
+
+def load_batches(
+    make: Callable[[int], dict[str, Any]],
+    *,
+    start_step: int,
+    n_steps: int,
+    workers: int = 0,
+    prefetch: int = 4,
+) -> Iterator[dict[str, Any]]:
+    """Yields `make(step)` for start_step, start_step + 1, …, n_steps - 1, in this order.
+
+    `n_steps` is the length of the whole run, so a resumed run differs in `start_step` only. An
+    error of `make` is raised where its batch is due.
+
+    Args:
+        make: gives the batch of a step. For workers it must pickle (functions, `partial`s and
+            lambdas do; open files do not), and a script needs its `if __name__ == "__main__":`.
+        workers: 0 makes the batches in one thread of this process, in which a fast tokenizer uses
+            all cores; more make them in so many processes, if Python itself is the bottleneck.
+        prefetch: how many batches are made ahead; 0, without workers, makes each when it is asked
+            for. They start at once, while the caller still compiles.
+
+    >>> list(load_batches(lambda step: {"step": step}, start_step=1, n_steps=4))
+    [{'step': 1}, {'step': 2}, {'step': 3}]
+    """
+    import grain
+
+    if min(start_step, workers, prefetch) < 0 or n_steps < start_step:
+        raise DataError(
+            "load_batches needs 0 <= start_step <= n_steps, workers >= 0 and prefetch >= 0; got "
+            f"{start_step=}, {n_steps=}, {workers=}, {prefetch=}"
+        )
+    steps = grain.MapDataset.range(start_step, n_steps).map(make)
+    threads = 0 if workers else min(prefetch, 1)  # one: tokenizers may not be shared by threads
+    batches = steps.to_iter_dataset(
+        grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * prefetch)
+    )
+    if workers:
+        ahead = max(1, prefetch // workers)
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead)
+        )
+    iterator = iter(batches)
+    iterator.start_prefetch()
+    return _until_closed(iterator)
+
+
+def _until_closed(iterator: Any) -> Iterator[dict[str, Any]]:
+    try:
+        yield from iterator
+    finally:
+        iterator.close()  # ends threads and processes when the caller stops early

@@ -1,0 +1,233 @@
+"""Opening data: files, folders, the Hub, rows in memory and the embedded set, all as one type."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from jaxembed.data.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+WORDNET_GLOSS = "wordnet-gloss"
+EMBEDDED = Path(__file__).parent / "wordnet_gloss"
+EMBEDDED_SPLITS = ("train", "test")
+
+# pandas reads the words "null", "NA" and "nan" as missing; in a text they are words.
+CSV = {"keep_default_na": False, "na_values": [""]}
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".parquet": ("parquet", {}),
+    ".json": ("json", {}),
+    ".jsonl": ("json", {}),
+    ".csv": ("csv", CSV),
+    ".tsv": ("csv", {**CSV, "sep": "\t"}),
+    ".arrow": ("arrow", {}),
+}
+
+
+def open_dataset(source: Any, *, split: str = "train", config: str | None = None) -> Dataset:
+    """Opens rows from wherever they are; large files stay on the disk, mapped into memory.
+
+    Args:
+        source: "wordnet-gloss" (the embedded set, with the splits train and test); a file, a glob
+            or a list of files (.parquet .json .jsonl .csv .tsv .arrow); a folder of such files or
+            one that `save_to_disk` wrote; a Hub name such as "sentence-transformers/all-nli"; or
+            rows in memory: a list of dicts, a dict of lists, a `datasets.Dataset`.
+        split: which split of the embedded set, of a Hub data set or of a folder whose file names
+            say theirs. Files, and rows in memory, are one split, whatever its name. A part such as
+            "train[:1000]" or "train[:5%]" can be taken of everything but rows in memory and
+            `save_to_disk` folders.
+        config: which configuration of a Hub data set.
+
+    Raises:
+        DataError: there is no such thing, it cannot be read, or it has no rows.
+
+    >>> open_dataset([{"query": "river bank", "positive": "sloping land"}]).column_names
+    ['query', 'positive']
+    >>> len(open_dataset("wordnet-gloss", split="test"))
+    4225
+    """
+    if isinstance(source, (str, Path)):
+        dataset = _open_name(str(source), split, config)
+    elif isinstance(source, (list, tuple)) and source and isinstance(source[0], (str, Path)):
+        dataset = _open_files([path for name in source for path in _files(str(name))], split)
+    else:
+        dataset = _open_rows(source, split)
+    if len(dataset) == 0:
+        raise DataError(f"{_short(source)}: the data set has no rows")
+    return dataset
+
+
+def wordnet_gloss_retrieval(
+    limit_queries: int | None = None,
+) -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]:
+    """Reads the embedded retrieval task: which gloss belongs to a word in its sentence?
+
+    Returns the corpus (id -> text), the queries (id -> text, the first `limit_queries` of them) and
+    the relevance judgements (query id -> document id -> score).
+
+    >>> corpus, queries, qrels = wordnet_gloss_retrieval(limit_queries=2)
+    >>> len(corpus), list(queries.values())[1], corpus[next(iter(qrels["q1"]))]
+    (4433, 'unit: the team is a unit', 'an assemblage of parts that is regarded as a single entity')
+    """
+    from pyarrow.parquet import read_table
+
+    def read(name: str, *columns: str) -> list[tuple[Any, ...]]:
+        table = read_table(EMBEDDED / f"eval_{name}.parquet", columns=list(columns))
+        return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
+
+    corpus = dict(read("corpus", "_id", "text"))
+    queries = dict(read("queries", "_id", "text")[:limit_queries])
+    qrels: dict[str, dict[str, int]] = {}
+    for query, document, score in read("qrels", "query-id", "corpus-id", "score"):
+        if query in queries:
+            qrels.setdefault(query, {})[document] = score
+    return corpus, queries, qrels
+
+
+def _open_name(name: str, split: str, config: str | None) -> Dataset:
+    path = Path(name).expanduser()
+    if name == WORDNET_GLOSS:
+        if _stem(split) not in EMBEDDED_SPLITS:
+            raise DataError(f"{name} has the splits {', '.join(EMBEDDED_SPLITS)}; got {split!r}")
+        return _open_files([EMBEDDED / f"{_stem(split)}.parquet"], split)
+    if path.is_dir():
+        return _open_folder(path, split)
+    if path.exists() or path.suffix in FORMATS or glob.has_magic(name) or name.count("/") > 1:
+        return _open_files(_files(name), split)
+    try:
+        return _load(name, split, name=config)
+    except Exception as error:  # the Hub, the network, or the data set's own files
+        raise DataError(
+            f"{name!r} is no file or folder here, and as a data set of the Hub it cannot be "
+            f"opened: {_reason(error)}"
+        ) from error
+
+
+def _files(name: str) -> list[Path]:
+    """Finds the files of a path or a glob."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return [path]
+    found = sorted(glob.glob(str(path), recursive=True))
+    files = [Path(match) for match in found if Path(match).is_file()]
+    if not files:
+        raise DataError(f"{name}: there is no such file (in {Path.cwd()})")
+    return files
+
+
+def _open_files(files: Sequence[Path], split: str) -> Dataset:
+    for file in files:
+        if file.suffix not in FORMATS:
+            raise DataError(f"{file}: unknown kind of file; known are {' '.join(FORMATS)}")
+    suffixes = sorted({file.suffix for file in files})
+    if any(FORMATS[suffix] != FORMATS[suffixes[0]] for suffix in suffixes):
+        raise DataError(f"the files of one data set must be of one kind; got {', '.join(suffixes)}")
+    kind, options = FORMATS[suffixes[0]]
+    names = [str(file) for file in files]
+    try:
+        return _load(kind, split, data_files={_stem(split): names}, **options)
+    except Exception as error:  # whatever the reader of the format raises
+        if len(files) == 1:
+            raise DataError(f"{files[0]}: cannot be read ({_reason(error)})") from error
+        for file in files:
+            _open_files([file], split)
+        raise DataError(f"{names[0]} and {names[-1]} do not fit ({_reason(error)})") from error
+
+
+def _open_folder(folder: Path, split: str) -> Dataset:
+    if (folder / "dataset_info.json").exists() or (folder / "dataset_dict.json").exists():
+        from datasets import load_from_disk
+
+        try:
+            return _pick(load_from_disk(str(folder)), split, str(folder))
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"{folder}: cannot be read ({_reason(error)})") from error
+    files = sorted(file for file in folder.rglob("*") if file.suffix in FORMATS)
+    if not files:
+        raise DataError(f"{folder}: the folder has no data; known are {' '.join(FORMATS)}")
+    _, options = FORMATS[files[0].suffix]
+    try:
+        return _load(str(folder), split, **options)
+    except Exception as error:
+        for file in files:
+            _open_files([file], "train")
+        raise DataError(f"{folder}: cannot be read ({_reason(error)})") from error
+
+
+def _open_rows(source: Any, split: str) -> Dataset:
+    from datasets import Dataset, DatasetDict, IterableDataset
+
+    if isinstance(source, IterableDataset):
+        raise DataError("a streamed data set has no row numbers; load it without streaming=True")
+    if isinstance(source, (Dataset, DatasetDict)):
+        return _pick(source, split, "the DatasetDict")
+    if isinstance(source, Mapping):
+        columns = {str(name): list(values) for name, values in source.items()}
+    elif isinstance(source, (list, tuple)):
+        for number, row in enumerate(source):
+            if not isinstance(row, Mapping):
+                raise DataError(f"row {number} must be a dict; it is {row!r}")
+        names = dict.fromkeys(name for row in source for name in row)
+        columns = {name: [row.get(name) for row in source] for name in names}
+    else:
+        raise DataError(f"rows must be a list of dicts or a dict of lists; got {_short(source)}")
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"the columns must have the same length; they have {lengths}")
+    try:
+        return Dataset.from_dict(columns)
+    except (TypeError, ValueError) as error:
+        for name, values in columns.items():
+            _check_one_type(name, values)
+        raise DataError(f"the rows cannot be used ({_reason(error)})") from error
+
+
+def _check_one_type(name: str, values: Sequence[Any]) -> None:
+    def kind(value: Any) -> type:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return float if is_number else type(value)
+
+    present = [(row, value) for row, value in enumerate(values) if value is not None]
+    first, expected = present[0] if present else (0, None)
+    for row, value in present:
+        if kind(value) is not kind(expected):
+            raise DataError(
+                f"column {name!r} mixes types: {value!r} is {type(value).__name__} (row {row}), "
+                f"{expected!r} is {type(expected).__name__} (row {first})"
+            )
+
+
+def _pick(dataset: Any, split: str, name: str) -> Dataset:
+    if not isinstance(dataset, Mapping):
+        return dataset
+    if split not in dataset:
+        raise DataError(f"{name} has the splits {', '.join(dataset)}; got {split!r}")
+    return dataset[split]
+
+
+def _load(path: str, split: str, **options: Any) -> Dataset:
+    from datasets import load_dataset
+
+    return cast("Dataset", load_dataset(path, split=split, **options))
+
+
+def _stem(split: str) -> str:
+    """Returns the name of a split without the part taken of it: "train" of "train[:5%]"."""
+    return re.split(r"[\[+]", split)[0]
+
+
+def _reason(error: BaseException) -> str:
+    error = error.__cause__ or error
+    return str(error).strip().split("\n")[0] or "it is empty"
+
+
+def _short(source: Any) -> str:
+    text = str(source) if isinstance(source, (str, Path)) else repr(source)
+    return text if len(text) <= 60 else f"{text[:57]}..."

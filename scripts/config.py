@@ -1,0 +1,180 @@
+"""The flags of a training: their meaning, their defaults, and which go together."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from jaxembed.objectives import REGISTRY
+
+Texts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Trains a text encoder on pairs (or n-tuples, or scored pairs) of texts."""
+
+    # What is trained, on what
+    model: str = "all-MiniLM-L6-v2"
+    """A folder, or the name of a model on the hub."""
+    data: Texts = ("wordnet-gloss",)
+    """The embedded set, files (parquet, json, jsonl, csv, tsv, arrow), a folder, or a hub name."""
+    split: str = "train"
+    """The split of a set that has several."""
+    columns: Texts = ()
+    """Columns in the order of the loss's roles, or role=column; found by name if empty."""
+    hard_negatives: bool = False
+    """Also uses the columns of negatives that the data has."""
+    loss: str = "multiple_negatives_ranking"
+    """An objective, such as multiple_negatives_symmetric_ranking or cosine_similarity."""
+    output: Path = Path("runs/wordnet-gloss")
+    """The folder of the run: log, checkpoints, picture, and the model in the end."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Goes on with the run in this folder, with the flags it was started with."""
+    overwrite: bool = False
+    """Deletes a run that is already in the output folder."""
+
+    # The loss's own settings; each is only for the losses that know it
+    scale: float | None = None
+    """Inverse temperature of the ranking losses (20)."""
+    directions: Texts | None = None
+    """query_to_doc and any of query_to_query, doc_to_query, doc_to_doc."""
+    partition_mode: Literal["joint", "per_direction"] | None = None
+    """One softmax over all directions, or one per direction."""
+    hardness_mode: Literal["in_batch_negatives", "hard_negatives", "all_negatives"] | None = None
+    """Which negatives weigh more the harder they are."""
+    hardness_strength: float | None = None
+    """By how much."""
+    false_negative_margin: float | None = None
+    """A candidate that is closer than the positive by more is no negative."""
+
+    # Steps
+    steps: int = 120
+    """Number of steps."""
+    epochs: float | None = None
+    """Number of passes over the data instead."""
+    batch_size: int = 128
+    """Rows of a step, over all devices."""
+    batch_plan: Literal["no_duplicates", "plain"] = "no_duplicates"
+    """Whether a batch may hold the same text twice."""
+    learning_rate: float = 5e-5
+    warmup_share: float = 0.1
+    """Share of the steps in which the learning rate rises."""
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after that."""
+    weight_decay: float = 0.01
+    """On matrices, not on biases and norms."""
+    clip_norm: float = 1.0
+    """Limit of the global norm of the gradient."""
+    dropout: bool = True
+    """Whether to drop out what the model's configuration says. On a CPU that takes long."""
+    seed: int = 0
+
+    # Speed
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; parameters, optimizer and loss are float32."""
+    max_seq_length: int | None = None
+    """Tokens that are kept of a text; the model's own limit if not given."""
+    buckets: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+    """Lengths that batches are padded to; each that occurs is compiled once."""
+    split_lengths: bool = True
+    """Encodes the longest quarter of each column apart, so that it does not pad the rest."""
+    workers: int = 0
+    """Processes that prepare batches; 0 is threads."""
+    cache: Path | None = Path("~/.cache/jaxembed/compiled")
+    """Where compiled programs are kept between runs; None keeps none."""
+
+    # What is measured and kept
+    evaluate: str = "auto"
+    """A folder of corpus, queries and qrels, or a file of scored pairs; "none"; or "auto", which
+    is the embedded set's own evaluation for the embedded set."""
+    evaluate_columns: Texts = ()
+    """The two text columns and the score of the scored pairs; found by name if empty."""
+    evaluate_every: int = 60
+    """Steps between evaluations."""
+    query_prompt: str | None = None
+    """Name of the model's prompt for queries (the first text column)."""
+    document_prompt: str | None = None
+    """Name of the model's prompt for documents (the other text columns)."""
+    checkpoint_every: int = 60
+    """Steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints that are kept, besides the best."""
+    save_best: bool = False
+    """Saves the model of the best evaluation instead of the last."""
+    log_every: int = 10
+    """Steps between printed lines, where there is no terminal."""
+    tensorboard: bool = False
+    """Also writes TensorBoard files (extra log)."""
+
+
+class ConfigError(ValueError):
+    """Flags that do not go together; the message says which."""
+
+
+# The settings of losses among the flags.
+SETTINGS = (
+    "scale",
+    "directions",
+    "partition_mode",
+    "hardness_mode",
+    "hardness_strength",
+    "false_negative_margin",
+)
+# What may differ between a run and its continuation.
+FREE = (
+    *("output", "resume", "overwrite", "workers", "cache", "checkpoint_every", "keep", "save_best"),
+    *("evaluate", "evaluate_columns", "evaluate_every", "log_every", "tensorboard"),
+)
+
+
+def continued(config: Config) -> Config:
+    """Reads the flags of the run that goes on; other flags beside --resume are refused."""
+    folder = config.resume
+    assert folder is not None
+    if changed := [
+        field.name
+        for field in dataclasses.fields(config)
+        if field.name not in ("resume", "overwrite")
+        and getattr(config, field.name) != field.default
+    ]:
+        raise ConfigError(f"--resume takes the flags of the run; leave --{changed[0]} away")
+    file = folder / "config.json"
+    if not file.exists():
+        raise ConfigError(f"{folder} holds no run: there is no {file}")
+    stored = json.loads(file.read_text())
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    values["cache"] = values["cache"] and Path(values["cache"])
+    return Config(**{**values, "output": folder, "resume": folder})
+
+
+def check(config: Config) -> None:
+    """Refuses flags that cannot work, before anything is loaded."""
+    if config.loss not in REGISTRY:
+        raise ConfigError(f"unknown loss {config.loss!r}; choose one of {', '.join(REGISTRY)}")
+    for name in ("steps", "batch_size", "evaluate_every", "checkpoint_every", "keep", "log_every"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name} must be at least 1; got {getattr(config, name)}")
+    if REGISTRY[config.loss].roles.ids and config.batch_size == 1:
+        raise ConfigError(
+            f"{config.loss} takes its negatives from the batch, so batch_size 1 has none to learn"
+            " from; use at least 2"
+        )
+    finished = config.output / "config.json"
+    if not config.resume and not config.overwrite and finished.exists():
+        raise ConfigError(
+            f"{config.output} already holds a run; go on with --resume {config.output}, start anew"
+            " with --overwrite, or choose another --output"
+        )
+
+
+def as_json(config: Config) -> dict[str, Any]:
+    """Turns the flags into what JSON can hold."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Installs what the tests need into .venv, then runs ruff, pyright and pytest. Arguments go to pytest.
+. "$(dirname "$0")/environment.sh" dev,flax-transformers
+"$venv/bin/ruff" check .
+"$venv/bin/ruff" format --check .
+"$venv/bin/pyright" --pythonpath "$venv/bin/python"
+exec "$venv/bin/python" -m pytest --numprocesses 2 --dist loadfile "$@"

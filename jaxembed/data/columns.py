@@ -67,9 +67,9 @@ def bind_columns(
     chosen = _named(columns or (), dataset, roles, others)
     for role, known in zip(roles.texts, (FIRST, SECOND), strict=False):
         _find_by_name(chosen, role, known, dataset)
-    _find_rest(chosen, roles.texts, [name for name in texts if name not in negatives], dataset)
     for role, kind in roles.labels.items():
         _find_by_name(chosen, role, LABELS[kind], dataset)
+    _find_rest(chosen, roles.texts, [name for name in texts if name not in negatives], dataset)
     _find_rest(chosen, tuple(roles.labels), others, dataset)
     if use_negatives and "negatives" not in chosen:
         if not (negatives and roles.negatives):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,6 +34,7 @@ def load_batches(
     [{'step': 1}, {'step': 2}, {'step': 3}]
     """
     import grain
+    from absl import flags
 
     if min(start_step, workers, prefetch) < 0 or n_steps < start_step:
         raise DataError(
@@ -45,6 +47,11 @@ def load_batches(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * prefetch)
     )
     if workers:
+        if not flags.FLAGS.is_parsed():  # Grain 0.2.18 reads a flag all the same: google/grain#1355
+            flags.FLAGS.mark_as_parsed()
+        # Batches come through a pipe: shared memory is 64 MiB in a container and leaks at exit.
+        options = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+        batches = grain.experimental.WithOptionsIterDataset(batches, options)
         ahead = max(1, prefetch // workers)
         batches = batches.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead)

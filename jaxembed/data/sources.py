@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ EMBEDDED_SPLITS = ("train", "test")
 # pandas reads the words "null", "NA" and "nan" as missing; in a text they are words.
 CSV = {"keep_default_na": False, "na_values": [""]}
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".parquet": ("parquet", {}),
+    ".parquet": ("parquet", {"batch_size": 10_000}),  # else the first group's size, which may be 0
     ".json": ("json", {}),
     ".jsonl": ("json", {}),
     ".csv": ("csv", CSV),
@@ -215,6 +216,7 @@ def _pick(dataset: Any, split: str, name: str) -> Dataset:
 def _load(path: str, split: str, **options: Any) -> Dataset:
     from datasets import load_dataset
 
+    logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # they also raise it
     return cast("Dataset", load_dataset(path, split=split, **options))
 
 
@@ -224,8 +226,8 @@ def _stem(split: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    error = error.__cause__ or error
-    return str(error).strip().split("\n")[0] or "it is empty"
+    reason = str(error.__cause__ or error).strip().split("\n")[0]
+    return reason if reason and "corresponds to no data" not in reason else "no rows"
 
 
 def _short(source: Any) -> str:

@@ -45,7 +45,7 @@ def build_train_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         metrics = {
             "loss": loss,
-            "grad_norm": optax.global_norm(gradients),
+            "grad_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state.step),
             **metrics,
         }

@@ -1,0 +1,179 @@
+"""The compiled step: one device or two, with and without dropout, precisions, refusals."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxembed
+from jaxembed.data import bind_columns, make_batch, open_dataset
+from jaxembed.objectives import REGISTRY
+from jaxembed.training import adamw, build_train_step, create_state, make_mesh, warmup_schedule
+from jaxembed.training.optimizer import decayed
+
+TINY = Path(__file__).parents[1] / "goldens/encoders/tiny"
+SCHEDULE = warmup_schedule(1e-3, steps=10, warmup_steps=2)
+OPTIMIZER = adamw(SCHEDULE)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return jaxembed.load(TINY)
+
+
+@pytest.fixture(scope="module")
+def batches(encoder):
+    roles = REGISTRY["multiple_negatives_ranking"].roles
+    data = open_dataset("wordnet-gloss").select(range(0, 640, 10))  # some rows have no negative
+    rows = bind_columns(data, roles, ("query", "positive", "negatives=negative"))
+    tokenizer = encoder.tokenizer.with_buckets((48,))
+
+    def make(i):
+        indices = np.r_[8 * i : 8 * i + 7, -1]
+        return make_batch(rows, roles, indices, lambda texts, role: tokenizer(texts))
+
+    return [make(i) for i in range(4)]
+
+
+def run(
+    encoder,
+    batches,
+    *,
+    devices=1,
+    key=None,
+    loss="multiple_negatives_ranking",
+    optimizer=OPTIMIZER,
+    **settings,
+):
+    mesh = make_mesh(jax.devices()[:devices])
+    state = create_state({"encoder": encoder.params}, optimizer, mesh)
+    objective = REGISTRY[loss].build(encoder.apply, **settings)
+    step = build_train_step(objective, optimizer, SCHEDULE, mesh)
+    curve = []
+    for batch in batches:
+        state, metrics = step(state, batch, key)
+        curve.append(jax.device_get(metrics))
+    return state, curve
+
+
+def losses(curve):
+    return [point["loss"] for point in curve]
+
+
+@pytest.mark.parametrize("key", [None, jax.random.key(3)], ids=["plain", "dropout"])
+def test_two_devices_train_as_one(encoder, batches, key):
+    plain = optax.sgd(SCHEDULE)  # AdamW makes steps of rounding where a gradient is 0
+    one, curve_of_one = run(encoder, batches, key=key, optimizer=plain)
+    two, curve_of_two = run(encoder, batches, key=key, optimizer=plain, devices=2)
+    np.testing.assert_allclose(losses(curve_of_two), losses(curve_of_one), rtol=2e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.params, two.params)
+
+
+def test_the_loss_falls_on_a_batch_seen_again(encoder, batches):
+    _, curve = run(encoder, [batches[0]] * 8)
+    assert losses(curve)[-1] < 0.7 * losses(curve)[0]
+    assert curve[0]["learning_rate"] == 0
+    assert curve[0]["grad_norm"] > 0
+    assert 0 <= curve[0]["in_batch_accuracy"] <= 1
+
+
+def test_settings_reach_the_loss(encoder, batches):
+    _, cold = run(encoder, batches[:1], scale=1.0)
+    _, hot = run(encoder, batches[:1], scale=20.0)
+    assert abs(losses(cold)[0] - losses(hot)[0]) > 0.1
+
+
+def test_symmetric_loss_trains_too(encoder, batches):
+    _, curve = run(encoder, batches, loss="multiple_negatives_symmetric_ranking")
+    assert np.isfinite(losses(curve)).all()
+
+
+def test_a_setting_of_another_loss_is_refused(encoder):
+    with pytest.raises(
+        ValueError, match="cosine_similarity takes no scale; its settings are loss_fn"
+    ):
+        REGISTRY["cosine_similarity"].build(encoder.apply, scale=2.0)
+
+
+def test_the_key_of_a_step_comes_from_root_and_step(encoder, batches):
+    key = jax.random.key(0)
+    _, curve = run(encoder, [batches[0]] * 2, key=key)
+    _, again = run(encoder, [batches[0]] * 2, key=key)
+    _, other = run(encoder, [batches[0]] * 2, key=jax.random.key(1))
+    assert losses(curve) == losses(again)
+    assert losses(curve)[0] != losses(curve)[1]  # learning rate 0: only the mask differs
+    assert losses(curve)[0] != losses(other)[0]
+
+
+def test_the_callers_parameters_survive_donation(encoder, batches):
+    before = jax.device_get(encoder.params)
+    run(encoder, batches[:2])
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(encoder.params), before)
+
+
+def test_matrices_decay_and_biases_and_norms_do_not(encoder):
+    mask = decayed(encoder.params)
+    flat = {path[-1].key: leaf for path, leaf in jax.tree_util.tree_flatten_with_path(mask)[0]}
+    assert flat == {"kernel": True, "embedding": True, "bias": False, "scale": False}
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])
+def test_schedules_rise_and_fall(decay):
+    schedule = warmup_schedule(1.0, steps=100, warmup_steps=10, decay=decay)
+    values = np.array([schedule(step) for step in range(101)])
+    np.testing.assert_allclose(values[:11], np.arange(11) / 10, atol=1e-6)
+    end = {"linear": 0.0, "cosine": 0.0, "constant": 1.0}[decay]
+    np.testing.assert_allclose(values[100], end, atol=1e-6)
+    assert np.all(np.diff(values[10:]) <= 1e-7)
+
+
+def test_a_warm_up_longer_than_the_training_is_refused():
+    with pytest.raises(ValueError, match=r"warmup_steps must lie in \[0, 10\); got 10"):
+        warmup_schedule(1.0, steps=10, warmup_steps=10)
+    with pytest.raises(ValueError, match="decay must be one of"):
+        warmup_schedule(1.0, steps=10, warmup_steps=1, decay="steep")
+
+
+def test_one_program_per_shape(encoder, batches):
+    mesh = make_mesh(jax.devices()[:1])
+    objective = REGISTRY["multiple_negatives_ranking"].build(encoder.apply)
+    step = build_train_step(objective, OPTIMIZER, SCHEDULE, mesh)
+    state = create_state({"encoder": encoder.params}, OPTIMIZER, mesh)
+    for batch in batches:
+        state, _ = step(state, batch, None)
+    assert step._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def test_cosine_similarity_objective(encoder):
+    roles = REGISTRY["cosine_similarity"].roles
+    data = {"sentence1": ["a cat", "a dog"], "sentence2": ["the cat", "a car"], "score": [0.9, 0.1]}
+    rows = bind_columns(open_dataset(data), roles)
+    batch = make_batch(rows, roles, np.arange(2), lambda texts, role: encoder.tokenizer(texts))
+    _, curve = run(encoder, [batch] * 3, loss="cosine_similarity")
+    texts = encoder.encode(data["sentence1"]), encoder.encode(data["sentence2"])
+    cosines = np.sum(texts[0] * texts[1], axis=1)
+    expected = np.mean((cosines - np.array([0.9, 0.1])) ** 2)
+    np.testing.assert_allclose(losses(curve)[0], expected, rtol=1e-4)
+
+
+def test_masked_rows_and_missing_negatives_do_not_change_the_loss(encoder, batches):
+    batch = batches[0]
+    assert not batch["where"][-1]
+    assert not batch["negatives_where"].all()
+    other = jax.tree.map(np.copy, batch)
+    other["positives"]["input_ids"][-1] = 7
+    other["negatives"]["input_ids"][~batch["negatives_where"]] = 9
+    _, curve = run(encoder, [batch])
+    _, same = run(encoder, [other])
+    np.testing.assert_allclose(losses(curve), losses(same), rtol=1e-6)
+
+
+def test_bfloat16_follows_float32(batches, encoder):
+    fast = jaxembed.load(TINY, dtype=jnp.bfloat16)
+    _, curve = run(encoder, batches)
+    state, bfloat16_curve = run(fast, batches)
+    np.testing.assert_allclose(losses(bfloat16_curve), losses(curve), rtol=2e-2)
+    assert {x.dtype for x in jax.tree.leaves(state.params)} == {np.dtype(np.float32)}

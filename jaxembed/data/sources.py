@@ -19,7 +19,7 @@ EMBEDDED = Path(__file__).parent / "wordnet_gloss"
 EMBEDDED_SPLITS = ("train", "test")
 
 # pandas reads the words "null", "NA" and "nan" as missing; in a text they are words.
-CSV = {}
+CSV = {"keep_default_na": False, "na_values": [""]}
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".parquet": ("parquet", {"batch_size": 10_000}),  # else the first group's size, which may be 0
     ".json": ("json", {}),

@@ -3,3 +3,4 @@
 from jaxembed.encoders.encoder import Encoder as Encoder
 from jaxembed.encoders.errors import EncoderError as EncoderError
 from jaxembed.encoders.folder import load as load
+from jaxembed.encoders.tokenizer import TextTokenizer as TextTokenizer

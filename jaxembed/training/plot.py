@@ -27,7 +27,11 @@ def plot_run(records: Sequence[dict[str, Any]], metric: str, file: Path) -> None
         for record in measured:
             position = (record["step"], record[metric])
             axes[1].annotate(
-                f"{record[metric]:.3f}", position, textcoords="offset points", xytext=(4, -12)
+                f"{record[metric]:.3f}",
+                position,
+                textcoords="offset points",
+                xytext=(-6, 8),
+                ha="right",
             )
         axes[1].set_ylabel(metric)
     axes[-1].set_xlabel("step")

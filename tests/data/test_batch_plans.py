@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 from functools import partial
 
 import numpy as np
@@ -103,6 +104,13 @@ def test_a_text_in_every_row_gives_batches_of_one():
     plan = no_duplicates_plan(hashes, 3, seed=0, epoch=0)
     assert ((plan >= 0).sum(axis=1) == 1).all()
     assert len(plan) == 5
+
+
+def test_one_text_in_all_rows_takes_no_quadratic_time():
+    hashes = np.zeros((20_000, 1), np.uint64)
+    start = time.monotonic()
+    assert len(no_duplicates_plan(hashes, 4, seed=0, epoch=0)) == 20_000
+    assert time.monotonic() - start < 5  # 0.1 s; 20 s where each row tries all batches
 
 
 def test_almost_empty_batches_are_refused_before_they_fill_the_memory():

@@ -31,7 +31,9 @@ def multiple_negatives_ranking_loss(
     text = ids if ids is not None else [None] * n
     asked = anchor_ids if anchor_ids is not None else [None] * n
     documents = [(positives[j], j, "positive", text[j]) for j in real]
-    for j in real if negatives is not None else []:
+    if negatives is None:
+        negatives = np.zeros((n, 0, anchors.shape[1]))
+    for j in real:
         for c in range(negatives.shape[1]):
             if negatives_where is None or negatives_where[j, c]:
                 text_id = negative_ids[j, c] if negative_ids is not None else None

@@ -122,19 +122,15 @@ def test_killed_and_resumed_is_undisturbed_to_the_bit(data, undisturbed, tmp_pat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(data, undisturbed, tmp_path, number):
     output = tmp_path / "stopped"
-    process = subprocess.Popen(
-        command(data, output, "--checkpoint-every", "100"),
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("step 3/"):
-            break
-    process.send_signal(number)
-    rest = process.stdout.read()
-    assert process.wait() == 128 + number
+    arguments = command(data, output, "--checkpoint-every", "100")
+    with subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step 3/"):
+                break
+        process.send_signal(number)
+        rest = process.stdout.read()
+    assert process.returncode == 128 + number
     assert f"go on with: python scripts/train.py --resume {output}" in rest
     result = run([sys.executable, str(ROOT / "scripts/train.py"), "--resume", str(output)])
     assert result.returncode == 0, result.stderr

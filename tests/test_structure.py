@@ -1,0 +1,62 @@
+"""Imports point one way, files stay small, and names say what they mean."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "jaxembed"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# What each part may import of the package, besides itself.
+MAY_IMPORT = {
+    "typing": set(),
+    "randomness": set(),
+    "similarity": {"typing"},
+    "losses": {"typing", "similarity"},
+    "transforms": {"typing", "similarity", "randomness"},
+    "metrics": {"typing", "similarity"},
+    "evaluators": {"typing", "similarity", "metrics"},
+    "encoders": {"typing", "similarity", "randomness"},
+    "data": {"typing"},
+    "objectives": {"typing", "similarity", "randomness", "losses", "transforms", "metrics"},
+    "training": {"typing"},
+    "__init__": {"encoders"},
+}
+HEAVY = {"flax", "optax", "transformers", "orbax", "datasets", "grain"}
+
+
+def imports(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def part(file):
+    relative = file.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_point_one_way(file):
+    own = part(file)
+    for name in imports(file):
+        if name.startswith("jaxembed."):
+            other = name.split(".")[1]
+            assert other == own or other in MAY_IMPORT[own], f"{own} must not import {other}"
+
+
+@pytest.mark.parametrize("name", ["losses", "similarity.py", "typing.py"])
+def test_losses_need_nothing_but_jax(name):
+    path = PACKAGE / name
+    for file in [path] if path.is_file() else path.rglob("*.py"):
+        assert not {name.split(".")[0] for name in imports(file)} & HEAVY, file
+
+
+def test_no_file_is_long_or_vague():
+    for file in FILES:
+        assert len(file.read_text().splitlines()) <= 320, f"{file} has two reasons to exist"
+        assert file.stem not in {"utils", "util", "common", "helpers", "base", "misc"}

@@ -29,10 +29,11 @@ def plot_run(records: Sequence[dict[str, Any]], metric: str, file: Path) -> None
             axes[1].annotate(
                 f"{record[metric]:.3f}",
                 position,
+                xytext=(0, 7),
                 textcoords="offset points",
-                xytext=(-6, 8),
-                ha="right",
+                ha="center",
             )
+        axes[1].margins(0.06, 0.15)
         axes[1].set_ylabel(metric)
     axes[-1].set_xlabel("step")
     for panel in axes:

@@ -52,7 +52,7 @@ def command(data, output, *flags):
 
 def run(arguments, **options):
     return subprocess.run(
-        arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, **options
+        arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=1200, **options
     )
 
 
@@ -145,7 +145,7 @@ def test_two_devices_hard_negatives_symmetric_loss_bfloat16_and_workers(data, tm
              "--tensorboard")  # fmt: skip
     two = {**ENVIRONMENT, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     result = subprocess.run(
-        command(data, output, *flags), env=two, capture_output=True, text=True, timeout=300
+        command(data, output, *flags), env=two, capture_output=True, text=True, timeout=1200
     )
     assert result.returncode == 0, result.stderr
     assert "2 cpu device(s)" in result.stdout

@@ -82,7 +82,7 @@ class Encoder:
         >>> encoder = jaxembed.load("all-MiniLM-L6-v2")
         >>> x = encoder.encode(["A cat sits.", "A feline is seated.", "Stocks fell."])
         >>> (x @ x[0]).round(1)
-        array([1. , 0.8, 0.1], dtype=float32)
+        array([1. , 0.6, 0.1], dtype=float32)
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         for row, text in enumerate(texts):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jaxembed.losses import (
@@ -48,12 +51,15 @@ class Objective:
         """Builds the scalar function of (params, batch, key); the encoder has `params["encoder"]`.
 
         Raises:
-            ValueError: a setting that the loss does not take.
+            ValueError: a setting that the loss does not take, or a value that it refuses.
         """
         if unknown := [name for name in settings if name not in self.settings]:
             raise ValueError(
                 f"{self.name} takes no {unknown[0]}; its settings are {', '.join(self.settings)}"
             )
+        texts = [jnp.zeros((2, 2)) for _ in self.roles.texts]
+        labels = {name: jnp.zeros(2) for name in self.roles.labels}
+        jax.eval_shape(functools.partial(self.loss, **settings), *texts, **labels)  # refuses early
 
         def objective(
             params: Params,

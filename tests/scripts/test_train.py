@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 from safetensors.numpy import load_file
 
 import jaxembed
@@ -177,7 +179,11 @@ def train(monkeypatch):
     from config import Config
     from train import main
 
-    return lambda **flags: main(Config(**{"model": str(TINY), "cache": None, **flags}))
+    def run_here(**flags):
+        usual = {} if "resume" in flags else {"model": str(TINY), "cache": None}
+        return main(Config(**{**usual, **flags}))
+
+    return run_here
 
 
 WRONG = [
@@ -217,14 +223,15 @@ def test_wrong_input_is_refused_before_anything_is_written(train, tmp_path, flag
 def test_a_text_that_is_no_string_is_named_by_its_row(train, tmp_path):
     file = tmp_path / "mixed.jsonl"
     file.write_text('{"query": "a", "positive": "b"}\n{"query": 5, "positive": "c"}\n')
-    with pytest.raises(ValueError, match=r"query.* row 1"):
+    with pytest.raises(ValueError, match=r"query.*row 1"):
         train(data=(str(file),), output=tmp_path / "run", evaluate="none")
     assert not (tmp_path / "run").exists()
 
 
 def test_an_empty_data_set(train, tmp_path):
-    file = tmp_path / "empty.csv"
-    file.write_text("query,positive\n")
+    file = tmp_path / "empty.parquet"
+    none = pyarrow.array([], pyarrow.string())
+    parquet.write_table(pyarrow.table({"query": none, "positive": none}), file)
     with pytest.raises(ValueError, match=r"no rows|empty"):
         train(data=(str(file),), output=tmp_path / "run", evaluate="none")
 

@@ -8,19 +8,28 @@ diverged shows.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from jaxembed.typing import Scalar
+
 Left = Float[Array, "n d"]
 Right = Float[Array, "m d"]
 Matrix = Float[Array, "n m"]
-Vectors = Float[Array, "*rows d"]
-Pairs = Float[Array, "*rows"]
+Vectors = Float[Array, "*#rows d"]
+Pairs = Float[Array, "*#rows"]
 
 
 def as_float32(x: Array) -> Array:
-    """Raises 16-bit floats to float32; leaves float32 and float64 alone."""
+    """Raises 16-bit floats to float32; leaves float32 and float64 alone.
+
+    Raises:
+        ValueError: the array does not hold floats.
+    """
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"embeddings and scores must be floats; got {x.dtype}")
     return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
 
 
@@ -76,12 +85,55 @@ def cosine(left: Left, right: Right) -> Matrix:
     return dot(unit(left), unit(right))
 
 
+def clamped_cosine(left: Left, right: Right) -> Matrix:
+    """Computes `cosine` with norms clamped at 1e-8 outside the gradient (`clamped_unit`)."""
+    return dot(clamped_unit(left), clamped_unit(right))
+
+
+def cosine_distance(left: Left, right: Right) -> Matrix:
+    """Computes `1 - cosine` for all pairs. Rounding may give a value just below 0."""
+    return 1 - cosine(left, right)
+
+
+def euclidean_distance(left: Left, right: Right) -> Matrix:
+    """Computes `|x_i - y_j|` for all pairs, from norms and one matrix product.
+
+    Points that lie very close lose digits: equal vectors may be `|x| · 3e-4` apart in float32, and
+    their gradient is 0 only up to rounding. `paired_euclidean_distance` is exact.
+    """
+    left, right = as_float32(left), as_float32(right)
+    # 16-bit products, a default on TPUs, would leave no digit of a small distance.
+    products = jnp.matmul(left, right.T, precision=lax.Precision.HIGHEST)
+    squares = jnp.sum(jnp.square(left), axis=1)[:, None] + jnp.sum(jnp.square(right), axis=1)[None]
+    return safe_sqrt(squares - 2 * products)
+
+
+def manhattan_distance(left: Left, right: Right) -> Matrix:
+    """Computes `sum |x_i - y_j|` over the features for all pairs, in O(m d) memory."""
+    right = as_float32(right)
+    row = jax.checkpoint(lambda x: jnp.sum(absolute(x[None, :] - right), axis=-1))
+    return lax.map(row, as_float32(left))
+
+
+def euclidean(left: Left, right: Right) -> Matrix:
+    """Computes `-|x_i - y_j|` for all pairs."""
+    return -euclidean_distance(left, right)
+
+
+def manhattan(left: Left, right: Right) -> Matrix:
+    """Computes `-sum |x_i - y_j|` for all pairs."""
+    return -manhattan_distance(left, right)
+
+
 # Row by row --------------------------------------------------------------------------------------
 
 
 def paired_dot(left: Vectors, right: Vectors) -> Pairs:
     """Computes `<x_i, y_i>`."""
-    return jnp.sum(as_float32(left) * as_float32(right), axis=-1)
+    left, right = as_float32(left), as_float32(right)
+    if left.shape == right.shape:
+        return jnp.sum(left * right, axis=-1)
+    return jnp.vecdot(left, right, precision=lax.Precision.HIGHEST)  # one vector with several
 
 
 def paired_cosine(left: Vectors, right: Vectors) -> Pairs:
@@ -94,16 +146,61 @@ def paired_clamped_cosine(left: Vectors, right: Vectors) -> Pairs:
     return paired_dot(clamped_unit(left), clamped_unit(right))
 
 
-def paired_euclidean_distance(left: Vectors, right: Vectors) -> Pairs:
-    """Computes `|x_i - y_i|`; at equal vectors value and gradient are 0."""
-    return norm(as_float32(left) - as_float32(right))
+def paired_angle(left: Vectors, right: Vectors) -> Pairs:
+    """Computes `|Re(z) + Im(z)|` of the complex product `z` of the unit vectors, halves as parts.
 
+    The first half of the features is the real part, the second the imaginary part (an odd width is
+    padded by one zero): with `x = a + ib` and `y = c + id`, `|<a, c> + <b, d> + <b, c> - <a, d>|`.
+    It lies in `[0, √2]` and is not symmetric. Slope 0 at 0.
 
-def paired_manhattan_distance(left: Vectors, right: Vectors) -> Pairs:
-    """Computes `sum |x_i - y_i|` over the features."""
-    return jnp.sum(absolute(as_float32(left) - as_float32(right)), axis=-1)
+    Source: Li and Li, AnglE-optimized Text Embeddings, 2023.
+    """
+    half = -(-left.shape[-1] // 2)
+
+    def parts(x):
+        x = as_float32(x)
+        missing = [(0, 0)] * (x.ndim - 1) + [(0, 2 * half - x.shape[-1])]
+        x = jnp.pad(x, missing)
+        return x[..., :half], x[..., half:]
+
+    def length(x, epsilon=1e-12):  # infinite for the zero vector, so that all is 0 there
+        length = norm(x)
+        return jnp.where(length == 0, jnp.inf, jnp.maximum(length, epsilon))
+
+    (a, b), (c, d) = parts(left), parts(right)
+    left_parts = jnp.concatenate([a, b], axis=-1)
+    products = paired_dot(left_parts, jnp.concatenate([c - d, c + d], axis=-1))
+    return absolute(products / length(left) / length(right))
 
 
 def paired_cosine_distance(left: Vectors, right: Vectors) -> Pairs:
     """Computes `1 - cosine`, with the clamped cosine. Rounding may give a value just below 0."""
     return 1 - paired_clamped_cosine(left, right)
+
+
+def paired_dot_distance(left: Vectors, right: Vectors) -> Pairs:
+    """Computes `-<x_i, y_i>`."""
+    return -paired_dot(left, right)
+
+
+def paired_euclidean_distance(left: Vectors, right: Vectors, epsilon: Scalar = 0.0) -> Pairs:
+    """Computes `|x_i - y_i + epsilon|`; where that vector is zero, value and gradient are 0.
+
+    PyTorch's `pairwise_distance` adds 1e-6 to every coordinate of the difference.
+    """
+    return norm(as_float32(left) - as_float32(right) + epsilon)
+
+
+def paired_manhattan_distance(left: Vectors, right: Vectors, epsilon: Scalar = 0.0) -> Pairs:
+    """Computes `sum |x_i - y_i + epsilon|` over the features."""
+    return jnp.sum(absolute(as_float32(left) - as_float32(right) + epsilon), axis=-1)
+
+
+def paired_euclidean(left: Vectors, right: Vectors) -> Pairs:
+    """Computes `-|x_i - y_i|`."""
+    return -paired_euclidean_distance(left, right)
+
+
+def paired_manhattan(left: Vectors, right: Vectors) -> Pairs:
+    """Computes `-sum |x_i - y_i|` over the features."""
+    return -paired_manhattan_distance(left, right)

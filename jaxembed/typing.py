@@ -13,13 +13,14 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int, UInt32
+from jaxtyping import Bool, Float, Int, Real, UInt32
 
 __all__ = [
     "Batch",
     "Embeddings",
     "EncodeFn",
     "Ids",
+    "Labels",
     "LossFn",
     "NegativeIds",
     "Negatives",
@@ -30,6 +31,7 @@ __all__ = [
     "ReduceFn",
     "Roles",
     "Scalar",
+    "Scores",
     "SimilarityFn",
     "Tokens",
     "Values",
@@ -46,6 +48,8 @@ Embeddings = Float[Array, "n d"]
 Negatives = Float[Array, "n k d"]
 Values = Float[Array, " n"]
 Where = Bool[Array, " n"]
+Labels = Int[Array, " n"]
+Scores = Real[Array, " n"] | Bool[Array, " n"]
 NegativesWhere = Bool[Array, "n k"]
 Ids = UInt32[Array, "n 2"]
 NegativeIds = UInt32[Array, "n k 2"]
@@ -68,7 +72,7 @@ class SimilarityFn(Protocol):
 
 @runtime_checkable
 class PairedFn(Protocol):
-    """Row by row: `[... d], [... d] -> [...]`."""
+    """Row by row: `[... d], [... d] -> [...]`, leading axes broadcast."""
 
     def __call__(self, left: Array, right: Array, /) -> Array: ...
 

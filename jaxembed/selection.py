@@ -1,0 +1,70 @@
+"""Sorting and picking the greatest, where the ready-made functions are slow on CPUs."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Bool, Float
+
+
+def first_max(
+    values: Float[Array, "n m"], where: Bool[Array, "#n #m"] | None = None
+) -> Float[Array, " n"]:
+    """Takes the greatest real entry of each row; the first of equals gets the gradient.
+
+    `jnp.max` would split it among them, and `jnp.argmax` takes several times as long on CPUs.
+
+    >>> first_max(jnp.array([[1.0, 3.0, 3.0], [5.0, 2.0, 4.0]]))
+    Array([3., 5.], dtype=float32)
+    """
+    constant = lax.stop_gradient(values)
+    if where is not None:
+        constant = jnp.where(where, constant, -jnp.inf)
+    greatest = jnp.max(constant, axis=1, keepdims=True)
+    columns = lax.broadcasted_iota(jnp.int32, values.shape, 1)
+    first = jnp.min(jnp.where(constant == greatest, columns, values.shape[1]), axis=1)
+    # A sum over one entry: its gradient is a `where`, that of an index a slower scatter.
+    chosen = jnp.sum(jnp.where(columns == first[:, None], values, 0), axis=1)
+    return jnp.where(jnp.isnan(greatest[:, 0]), greatest[:, 0], chosen)
+
+
+def sort(x: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Sorts numbers as `jnp.sort` does, by bits: five times as fast on CPUs as comparing floats.
+
+    >>> sort(jnp.array([0.5, -2.0, jnp.inf, -0.25]))
+    Array([-2.  , -0.25,  0.5 ,   inf], dtype=float32)
+    """
+    return lax.bitcast_convert_type(_flip(jnp.sort(_ordered_bits(x))), x.dtype)
+
+
+def among_greatest(x: Float[Array, "n m"], k: int) -> Bool[Array, "n m"]:
+    """Says which entries of each row are no smaller than the k-th greatest; NaN is the greatest.
+
+    More than k entries of a row are, where several equal the k-th. Halves the range of the floats'
+    bit patterns until one is left: many times faster than `lax.top_k` in long rows on a CPU.
+
+    >>> among_greatest(jnp.array([[0.1, 0.7, -2.0, 0.7, 0.9]]), 2)
+    Array([[False,  True, False,  True,  True]], dtype=bool)
+    """
+    bits = _ordered_bits(jnp.where(jnp.isnan(x), jnp.inf, x))
+    limits = jnp.iinfo(bits.dtype)
+
+    def halve(_, bounds):
+        low, high = bounds  # k entries or more are at least low; fewer are at least high
+        middle = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow
+        enough = jnp.sum(bits >= middle[:, None], axis=1) >= k
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    bounds = [jnp.full(x.shape[:1], bound, bits.dtype) for bound in (limits.min, limits.max)]
+    low, _ = lax.fori_loop(0, limits.bits, halve, tuple(bounds))
+    return bits >= low[:, None]
+
+
+def _ordered_bits(x: Array) -> Array:
+    """The bits of 32- or 64-bit floats, as integers that are in the order of the floats."""
+    return _flip(lax.bitcast_convert_type(x, jnp.int64 if x.dtype == jnp.float64 else jnp.int32))
+
+
+def _flip(bits: Array) -> Array:
+    """Turns the order of the numbers below 0 round; twice is the identity."""
+    return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)

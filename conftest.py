@@ -15,6 +15,20 @@ import numpy as np
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Keeps the tests of a file on one worker; the many tests of the losses run case by case."""
+
+    def case_of(item):
+        if item.path.name != "test_contract.py" or not hasattr(item, "callspec"):
+            return ""
+        return item.callspec.params["case"].name
+
+    items.sort(key=lambda item: (str(item.path), case_of(item)))  # stable otherwise
+    for item in items:
+        if item.path.name != "test_goldens.py":
+            item.add_marker(pytest.mark.xdist_group(case_of(item) or str(item.path)))
+
+
 @pytest.fixture(autouse=True)
 def doctest_names(doctest_namespace):
     doctest_namespace["jax"] = jax

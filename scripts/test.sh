@@ -5,4 +5,4 @@ extras=dev,flax-transformers
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/pyright" --pythonpath "$venv/bin/python"
-exec "$venv/bin/python" -m pytest --numprocesses 2 --dist loadfile "$@"
+exec "$venv/bin/python" -m pytest --numprocesses 2 --dist loadgroup "$@"

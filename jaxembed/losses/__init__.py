@@ -1,7 +1,40 @@
 """Every loss as a pure function of embedding arrays; README.md here says which to use when."""
 
-from jaxembed.losses.pairs import cosine_similarity_loss as cosine_similarity_loss
+from jaxembed.losses.batch_triplets import (
+    batch_all_triplet_loss as batch_all_triplet_loss,
+    batch_hard_soft_margin_triplet_loss as batch_hard_soft_margin_triplet_loss,
+    batch_hard_triplet_loss as batch_hard_triplet_loss,
+    batch_semi_hard_triplet_loss as batch_semi_hard_triplet_loss,
+)
+from jaxembed.losses.distillation import (
+    distill_kl_div_loss as distill_kl_div_loss,
+    embed_distill_loss as embed_distill_loss,
+    margin_mse_loss as margin_mse_loss,
+    mse_loss as mse_loss,
+)
+from jaxembed.losses.gist import gist_embed_loss as gist_embed_loss
+from jaxembed.losses.mega_batch_margin import mega_batch_margin_loss as mega_batch_margin_loss
+from jaxembed.losses.orthogonal_regularization import (
+    global_orthogonal_regularization_loss as global_orthogonal_regularization_loss,
+)
+from jaxembed.losses.pair_order import angle_loss as angle_loss, cosent_loss as cosent_loss
+from jaxembed.losses.pairs import (
+    contrastive_loss as contrastive_loss,
+    cosine_similarity_loss as cosine_similarity_loss,
+    online_contrastive_loss as online_contrastive_loss,
+    pair_features as pair_features,
+    softmax_loss as softmax_loss,
+)
 from jaxembed.losses.ranking import (
     multiple_negatives_ranking_loss as multiple_negatives_ranking_loss,
     multiple_negatives_symmetric_ranking_loss as multiple_negatives_symmetric_ranking_loss,
 )
+from jaxembed.losses.reconstruction import (
+    denoising_auto_encoder_loss as denoising_auto_encoder_loss,
+)
+from jaxembed.losses.sigmoid import sigmoid_loss as sigmoid_loss
+from jaxembed.losses.tension import (
+    contrastive_tension_in_batch_negatives_loss as contrastive_tension_in_batch_negatives_loss,
+    contrastive_tension_loss as contrastive_tension_loss,
+)
+from jaxembed.losses.triplets import triplet_loss as triplet_loss

@@ -1,10 +1,11 @@
-"""Errors of predictions against targets, element by element, for the `loss_fn` of regressions."""
+"""Errors of single predictions against their targets, for the `loss_fn` of regressions and more."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
+from jaxtyping import Float, Int
 
 from jaxembed.similarity import absolute
 from jaxembed.typing import Scalar
@@ -40,3 +41,14 @@ def smooth_l1_error(predictions: Array, targets: Array, beta: Scalar = 1.0) -> A
 def binary_cross_entropy(logits: Array, targets: Array) -> Array:
     """Computes `-y log σ(x) - (1 - y) log(1 - σ(x))` from logits, for targets in [0, 1]."""
     return jax.nn.softplus(logits) - targets * logits
+
+
+def cross_entropy(logits: Float[Array, "*rows c"], labels: Int[Array, "*rows"]) -> Array:
+    """Computes `logsumexp(logits) - logits[label]` of the last axis; NaN for labels out of range.
+
+    The logit is picked by a sum, whose gradient joins the softmax; an index would scatter.
+    """
+    classes = lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
+    picked = jnp.sum(jnp.where(classes == labels[..., None], logits, 0), axis=-1)
+    in_range = (labels >= 0) & (labels < logits.shape[-1])
+    return jnp.where(in_range, jax.nn.logsumexp(logits, axis=-1) - picked, jnp.nan)

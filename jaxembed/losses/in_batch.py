@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float, Int, UInt32
 
-from jaxembed.losses.arguments import check_leading, check_shapes, clean
+from jaxembed.losses.arguments import check_shape, check_shapes, clean
 from jaxembed.typing import Embeddings, Ids, NegativeIds, Negatives, NegativesWhere, Scalar, Where
 
 
@@ -62,13 +62,14 @@ def gather(
 
     The documents are all positives and behind them all negatives.
 
-    Raises: ValueError: shapes do not agree, masks or ids of negatives without negatives, or `ids`
-        without
-            `negative_ids` where there are negatives.
+    Raises:
+        ValueError: shapes do not agree, masks or ids of negatives without negatives, or `ids`
+            without `negative_ids` where there are negatives.
     """
     n = anchors.shape[0]
     check_shapes("anchors", anchors=anchors, positives=positives)
-    check_leading((n,), where=where, ids=ids, anchor_ids=anchor_ids)
+    check_shape((n,), where=where)
+    check_shape((n, 2), ids=ids, anchor_ids=anchor_ids)
     anchors, positives = clean(where, anchors, positives)
     index = jnp.arange(n)
     real = jnp.ones(n, bool) if where is None else where
@@ -81,11 +82,12 @@ def gather(
                 raise ValueError(f"{name} needs negatives [n k d]; got none")
         return rows, queries, documents
 
+    d = anchors.shape[1]
+    if negatives.ndim != 3 or negatives.shape[::2] != (n, d):
+        raise ValueError(f"negatives must be [{n} k {d}]; got {negatives.shape}")
     k = negatives.shape[1]
-    check_leading((n,), negatives=negatives)
-    check_leading((n, k), negatives_where=negatives_where, negative_ids=negative_ids)
-    if negatives.shape[2:] != anchors.shape[1:]:
-        raise ValueError(f"negatives must be [n k {anchors.shape[1]}]; got shape {negatives.shape}")
+    check_shape((n, k), negatives_where=negatives_where)
+    check_shape((n, k, 2), negative_ids=negative_ids)
     if (ids is None) != (negative_ids is None):
         raise ValueError("with negatives, ids and negative_ids go together; got one of them")
     negatives_real = jnp.repeat(real, k).reshape(n, k)
@@ -93,13 +95,13 @@ def gather(
         negatives_real &= negatives_where
     (negatives,) = clean(negatives_real, negatives)
     documents = Candidates(
-        embeddings=jnp.concatenate([positives, negatives.reshape(n * k, -1)]),
+        embeddings=jnp.concatenate([positives, negatives.reshape(n * k, d)]),
         owner=jnp.concatenate([index, jnp.repeat(index, k)]),
         paired=jnp.arange(n + n * k) < n,
         real=jnp.concatenate([real, negatives_real.reshape(-1)]),
         ids=None
         if ids is None or negative_ids is None
-        else jnp.concatenate([ids, negative_ids.reshape(-1, 2)]),
+        else jnp.concatenate([ids, negative_ids.reshape(n * k, 2)]),
         anchor_ids=None
         if anchor_ids is None
         else jnp.concatenate([anchor_ids, jnp.repeat(anchor_ids, k, axis=0)]),
@@ -119,9 +121,9 @@ def negatives(rows: Rows, candidates: Candidates) -> Bool[Array, "n m"]:
     """
     keep = candidates.real[None, :]
     if rows.ids is not None and candidates.ids is not None:
-        keep &= ~_equal(rows.ids, candidates.ids)
+        keep &= ~equal(rows.ids, candidates.ids)
     if rows.anchor_ids is not None and candidates.anchor_ids is not None:
-        keep &= ~(_equal(rows.anchor_ids, candidates.anchor_ids) & candidates.paired[None, :])
+        keep &= ~(equal(rows.anchor_ids, candidates.anchor_ids) & candidates.paired[None, :])
     return jnp.broadcast_to(keep, (rows.index.size, candidates.owner.size))
 
 
@@ -133,7 +135,8 @@ def not_closer(
     """Says which candidates are not more similar than the own positive plus the margin."""
     if false_negative_margin is None:
         return True
-    return lax.stop_gradient(similarities <= (positive + false_negative_margin)[:, None])
+    # Negated, so that what is not a number stays and shows.
+    return lax.stop_gradient(~(similarities > (positive + false_negative_margin)[:, None]))
 
 
 def pick(matrix: Float[Array, "n m"], mask: Bool[Array, "n m"]) -> Float[Array, " n"]:
@@ -157,5 +160,6 @@ def logsumexp(*blocks: Float[Array, "n _"]) -> Float[Array, " n"]:
     return jnp.where(none, -jnp.inf, jnp.log(jnp.where(none, 1, exponentials)) + highest)
 
 
-def _equal(left: UInt32[Array, "n 2"], right: UInt32[Array, "m 2"]) -> Bool[Array, "n m"]:
+def equal(left: UInt32[Array, "n 2"], right: UInt32[Array, "m 2"]) -> Bool[Array, "n m"]:
+    """Compares all pairs of ids."""
     return (left[:, None, 0] == right[None, :, 0]) & (left[:, None, 1] == right[None, :, 1])

@@ -11,7 +11,12 @@ from functools import partial
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxembed.losses.arguments import check_choice, check_not_negative, check_positive
+from jaxembed.losses.arguments import (
+    check_choice,
+    check_not_negative,
+    check_positive,
+    takes_columns,
+)
 from jaxembed.losses.in_batch import (
     gather,
     logsumexp,
@@ -39,6 +44,7 @@ PARTITION_MODES = ("joint", "per_direction")
 HARDNESS_MODES = (None, "in_batch_negatives", "hard_negatives", "all_negatives")
 
 
+@takes_columns
 def multiple_negatives_ranking_loss(
     anchors: Embeddings,
     positives: Embeddings,
@@ -74,24 +80,29 @@ def multiple_negatives_ranking_loss(
     log-sum-exp per direction ("per_direction"). Joined with doc_to_query, the own positive counts
     twice, as published.
 
-    Args: scale: inverse temperature, > 0. 20 suits cosine; a learnable one is an argument like any
-        other. directions: "query_to_doc" and any of the others; "per_direction" knows the two mixed
-        ones only. hardness_mode: adds `hardness_strength · sim(q_i, d_j)`, as a constant, to the
-        query_to_doc logits of
-            the documents of other rows ("in_batch_negatives"), the own negatives ("hard_negatives")
-            or both ("all_negatives"), so that hard ones weigh more.
+    Args:
+        scale: inverse temperature, > 0. 20 suits cosine; a learnable one is an argument like any
+            other.
+        directions: "query_to_doc" and any of the others; "per_direction" knows the two mixed ones
+            only.
+        hardness_mode: adds `hardness_strength · sim(q_i, d_j)`, as a constant, to the query_to_doc
+            logits of the documents of other rows ("in_batch_negatives"), the own negatives
+            ("hard_negatives") or both ("all_negatives"), so that hard ones weigh more.
         reduce_fn: from the values `[n]` to the loss; None returns them, 0 where masked.
 
-    Returns: The loss, in float32 (float64 for such inputs). With a single real row and the defaults
-        it is 0.
+    Returns:
+        The loss, in float32 (float64 for such inputs). With a single real row and the defaults it
+        is 0.
 
-    Raises: ValueError: shapes that do not agree, an unknown or impossible choice, a number out of
-        range.
+    Raises:
+        ValueError: shapes that do not agree, an unknown or impossible choice, a number out of
+            range.
 
     Sources: Henderson et al., Efficient Natural Language Response Suggestion for Smart Reply, 2017;
     van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018;
     directions: Li et al., Towards General Text Embeddings with Multi-stage Contrastive Learning,
-    2023; hardness: Lan et al., LLaVE, 2025.
+    2023; hardness: Lan et al., LLaVE: Large Language and Vision Embedding
+    Models with Hardness-Weighted Contrastive Learning, 2025.
 
     >>> anchors = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     >>> positives = jnp.array([[0.9, 0.1], [0.5, 0.6]])
@@ -148,6 +159,7 @@ def multiple_negatives_ranking_loss(
     return reduce(normaliser - scale * positive, where, reduce_fn)
 
 
+@takes_columns
 def multiple_negatives_symmetric_ranking_loss(
     anchors: Embeddings,
     positives: Embeddings,
@@ -165,8 +177,8 @@ def multiple_negatives_symmetric_ranking_loss(
 ) -> Array:
     """Computes the ranking loss both ways: anchors find positives, positives find anchors.
 
-        value_i = ½ [logsumexp_j scale sim(q_i, d_j) + logsumexp_j scale sim(q_j, p_i)] - scale
-        sim(q_i, p_i)
+        value_i = ½ [logsumexp_j scale sim(q_i, d_j) + logsumexp_j scale sim(q_j, p_i)]
+                  - scale sim(q_i, p_i)
 
     The average of the directions, not their sum. Hard negatives count in the first direction only.
 

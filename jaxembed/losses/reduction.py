@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float
 
 from jaxembed.typing import ReduceFn, Values, Where
 
+Entries = Float[Array, "*rows"]
+Real = Bool[Array, "*rows"]
 
-def mean(values: Values, where: Where | None = None) -> Array:
+
+def mean(values: Entries, where: Real | None = None) -> Array:
     """Computes the mean over the rows where `where` is True; 0 if there is none.
 
     >>> mean(jnp.array([1.0, 3.0, 8.0]), jnp.array([True, True, False]))
     Array(2., dtype=float32)
     """
     if where is None:
-        return jnp.mean(values)
+        return jnp.sum(values) / max(values.size, 1)
     return total(values, where) / jnp.maximum(jnp.sum(where, dtype=values.dtype), 1)
 
 
-def total(values: Values, where: Where | None = None) -> Array:
+def total(values: Entries, where: Real | None = None) -> Array:
     """Computes the sum over the rows where `where` is True."""
     return jnp.sum(values, where=where)
 

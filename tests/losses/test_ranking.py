@@ -115,9 +115,9 @@ def test_wrong_shapes_are_refused(triplets, unchecked):
     anchors, positives, negatives = triplets
     with pytest.raises(ValueError, match=r"positives must have the shape of anchors, \(5, 6\)"):
         multiple_negatives_ranking_loss(anchors, positives[:4])
-    with pytest.raises(ValueError, match=r"negatives must be \[n k 6\]; got shape \(5, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"negatives must be \[5 k 6\]; got \(5, 2, 3\)"):
         multiple_negatives_ranking_loss(anchors, positives, negatives[..., :3])
-    with pytest.raises(ValueError, match=r"where must start with the axes \(5,\)"):
+    with pytest.raises(ValueError, match=r"where must have the shape \(5,\)"):
         multiple_negatives_symmetric_ranking_loss(anchors, positives, where=jnp.ones(4, bool))
 
 

@@ -1,6 +1,20 @@
 """The table of all losses: a new row in its family's file is tested for the whole contract."""
 
-from tests.losses.cases import pairs, ranking
+from tests.losses.cases import (
+    distillation,
+    in_batch,
+    pairs,
+    ranking,
+    tension,
+    triplets,
+)
 from tests.losses.cases.case import Case as Case
 
-CASES = [*ranking.CASES, *pairs.CASES]
+CASES = [
+    *ranking.CASES,
+    *in_batch.CASES,
+    *tension.CASES,
+    *pairs.CASES,
+    *triplets.CASES,
+    *distillation.CASES,
+]

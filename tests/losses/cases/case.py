@@ -1,7 +1,8 @@
 """A case: one loss with one choice of settings and the inputs it is tested on.
 
 A case makes asymmetric random inputs in NumPy. `embeddings` go in by position; `rows` are the
-keywords that have one entry per row; `settings` are the others.
+keywords that have one entry per row; `parameters` are the keywords that are the loss's own
+parameters; `settings` are the others.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+Inputs = tuple[tuple[np.ndarray, ...], Arrays]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +25,13 @@ class Case:
     embeddings: Callable[[np.random.Generator, int], tuple[np.ndarray, ...]]
     rows: Callable[[np.random.Generator, int], Arrays] = lambda rng, n: {}
     settings: dict[str, Any] = field(default_factory=dict)
-    reducible: bool = True  # takes reduce_fn
+    parameters: Callable[[np.random.Generator], Arrays] = lambda rng: {}  # differentiated too
+    reduction: str | None = "mean"  # "mean" or "total" by default; None: takes no reduce_fn
     differentiable: bool = True  # False: parts are constants to the gradient by definition
+    expand_where: Callable[[np.ndarray, Inputs], np.ndarray] = lambda where, inputs: where
+    """A mask of rows [n] and the inputs to the loss's argument `where`."""
 
-    def inputs(self, n: int, seed: int = 0) -> tuple[tuple[np.ndarray, ...], Arrays]:
+    def inputs(self, n: int, seed: int = 0) -> Inputs:
         rng = np.random.default_rng(seed)
         return self.embeddings(rng, n), self.rows(rng, n)
 
@@ -37,6 +42,10 @@ D = 6
 def pair(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
     left = rng.normal(size=(n, D))
     return left, 0.7 * left + rng.normal(size=(n, D)) + 0.2
+
+
+def column(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
+    return (rng.normal(size=(n, D)) + 0.4,)
 
 
 def with_negatives(k: int):
@@ -51,12 +60,28 @@ def scores(rng: np.random.Generator, n: int) -> Arrays:
     return {"scores": rng.uniform(-1, 1, size=n)}
 
 
+def binary_labels(rng: np.random.Generator, n: int) -> Arrays:
+    return {"labels": rng.integers(0, 2, size=n)}
+
+
+def mask_of_negatives(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
+    """Every row has a real negative but the last of several, which has none."""
+    mask = rng.random((n, k)) < 0.7
+    mask[:, 0] |= ~mask.any(axis=1)
+    mask[1:][-1:] = False
+    return mask
+
+
 def ids(rng: np.random.Generator, n: int) -> Arrays:
     """Few distinct ids, so that false negatives occur."""
     words = rng.integers(0, 2**32, size=(max(2, n // 2), 2), dtype=np.uint32)
     words[1:, 0] = words[0, 0]  # ids that differ in one word only
     pick = rng.integers(0, len(words), size=(2, n))
     return {"ids": words[pick[0]], "anchor_ids": words[pick[1]]}
+
+
+def text_ids(rng: np.random.Generator, n: int) -> Arrays:
+    return {"ids": ids(rng, n)["ids"]}
 
 
 def ids_of_negatives(k: int):

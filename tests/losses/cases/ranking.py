@@ -1,7 +1,9 @@
 """Cases of jaxembed/losses/ranking.py."""
 
-from jaxembed import losses
-from tests.losses.cases.case import Case, ids, ids_of_negatives, pair, with_negatives
+import numpy as np
+
+from jaxembed import losses, similarity
+from tests.losses.cases.case import Case, ids, ids_of_negatives, pair, text_ids, with_negatives
 from tests.losses.references import ranking as references
 
 ALL_DIRECTIONS = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
@@ -22,24 +24,36 @@ def ranking(name: str, embeddings=pair, rows=lambda rng, n: {}, **settings) -> C
 
 CASES = [
     ranking("default"),
-    ranking("scale", scale=7.5),
     ranking("negatives", with_negatives(3)),
     ranking("all_directions", with_negatives(2), directions=ALL_DIRECTIONS),
     ranking("per_direction", pair, directions=BOTH_WAYS, partition_mode="per_direction"),
     ranking("ids", pair, ids, directions=ALL_DIRECTIONS),
     ranking("ids_of_negatives", with_negatives(2), ids_of_negatives(2), directions=ALL_DIRECTIONS),
+    ranking("ids_of_positives_and_dot", pair, text_ids, similarity_fn=similarity.dot, scale=0.5),
     ranking("margin", with_negatives(2), directions=ALL_DIRECTIONS, false_negative_margin=0.1),
     *(
         ranking(mode, with_negatives(2), hardness_mode=mode, hardness_strength=5.0)
         for mode in ("in_batch_negatives", "hard_negatives", "all_negatives")
     ),
-    *(
-        Case(
-            f"multiple_negatives_symmetric_ranking_loss-{name}",
-            losses.multiple_negatives_symmetric_ranking_loss,
-            references.multiple_negatives_symmetric_ranking_loss,
-            embeddings,
-        )
-        for name, embeddings in (("default", pair), ("negatives", with_negatives(1)))
+    Case(
+        "multiple_negatives_ranking_loss-learned_scale",
+        losses.multiple_negatives_ranking_loss,
+        references.multiple_negatives_ranking_loss,
+        pair,
+        parameters=lambda rng: {"scale": np.asarray(rng.uniform(5, 30))},
+    ),
+    Case(
+        "multiple_negatives_symmetric_ranking_loss-default",
+        losses.multiple_negatives_symmetric_ranking_loss,
+        references.multiple_negatives_symmetric_ranking_loss,
+        pair,
+    ),
+    Case(
+        "multiple_negatives_symmetric_ranking_loss-options",
+        losses.multiple_negatives_symmetric_ranking_loss,
+        references.multiple_negatives_symmetric_ranking_loss,
+        with_negatives(2),
+        ids_of_negatives(2),
+        {"scale": 3.0, "similarity_fn": similarity.euclidean, "false_negative_margin": 0.5},
     ),
 ]

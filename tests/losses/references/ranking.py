@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.losses.references.vectors import cosine, logsumexp
+from tests.losses.references.vectors import in_numpy, logsumexp
 
 
 def same(left, right):
@@ -23,25 +23,25 @@ def multiple_negatives_ranking_loss(
     hardness_mode=None,
     hardness_strength=0.0,
     false_negative_margin=None,
+    similarity_fn="cosine",
     negatives_where=None,
-    where=None,
 ):
+    similarity_of = in_numpy(similarity_fn)
     n = len(anchors)
-    real = [i for i in range(n) if where is None or where[i]]
     text = ids if ids is not None else [None] * n
     asked = anchor_ids if anchor_ids is not None else [None] * n
-    documents = [(positives[j], j, "positive", text[j]) for j in real]
+    documents = [(positives[j], j, "positive", text[j]) for j in range(n)]
     if negatives is None:
         negatives = np.zeros((n, 0, anchors.shape[1]))
-    for j in real:
+    for j in range(n):
         for c in range(negatives.shape[1]):
             if negatives_where is None or negatives_where[j, c]:
                 text_id = negative_ids[j, c] if negative_ids is not None else None
                 documents.append((negatives[j, c], j, "negative", text_id))
 
     values = []
-    for i in real:
-        own_similarity = cosine(anchors[i], positives[i])
+    for i in range(n):
+        own_similarity = similarity_of(anchors[i], positives[i])
 
         def closer(similarity, own_similarity=own_similarity):
             return (
@@ -62,7 +62,7 @@ def multiple_negatives_ranking_loss(
         for document in documents:
             vector, j, kind, _ = document
             own_positive = j == i and kind == "positive"
-            similarity = cosine(anchors[i], vector)
+            similarity = similarity_of(anchors[i], vector)
             if own_positive or not false_negative(document, similarity):
                 hard = {
                     None: False,
@@ -72,15 +72,15 @@ def multiple_negatives_ranking_loss(
                 }[hardness_mode]
                 logit = scale * similarity + (hardness_strength * similarity if hard else 0)
                 partitions["query_to_doc"].append(logit)
-            similarity = cosine(vector, positives[i])
+            similarity = similarity_of(vector, positives[i])
             if "doc_to_doc" in directions and j != i and not false_negative(document, similarity):
                 partitions["doc_to_doc"].append(scale * similarity)
-        for j in real:
-            similarity = cosine(anchors[j], anchors[i])
+        for j in range(n):
+            similarity = similarity_of(anchors[j], anchors[i])
             excluded = j == i or equivalent(j) or closer(similarity)
             if "query_to_query" in directions and not excluded:
                 partitions["query_to_query"].append(scale * similarity)
-            similarity = cosine(anchors[j], positives[i])
+            similarity = similarity_of(anchors[j], positives[i])
             excluded = j != i and (equivalent(j) or closer(similarity))
             if "doc_to_query" in directions and not excluded:
                 partitions["doc_to_query"].append(scale * similarity)

@@ -13,6 +13,11 @@ from jaxembed.losses.distillation import (
     mse_loss as mse_loss,
 )
 from jaxembed.losses.gist import gist_embed_loss as gist_embed_loss
+from jaxembed.losses.late_interaction import (
+    multi_vector_distill_kl_div_loss as multi_vector_distill_kl_div_loss,
+    multi_vector_margin_mse_loss as multi_vector_margin_mse_loss,
+    multi_vector_multiple_negatives_ranking_loss as multi_vector_multiple_negatives_ranking_loss,
+)
 from jaxembed.losses.mega_batch_margin import mega_batch_margin_loss as mega_batch_margin_loss
 from jaxembed.losses.orthogonal_regularization import (
     global_orthogonal_regularization_loss as global_orthogonal_regularization_loss,
@@ -33,6 +38,17 @@ from jaxembed.losses.reconstruction import (
     denoising_auto_encoder_loss as denoising_auto_encoder_loss,
 )
 from jaxembed.losses.sigmoid import sigmoid_loss as sigmoid_loss
+from jaxembed.losses.sparse import (
+    csr_loss as csr_loss,
+    csr_reconstruction_loss as csr_reconstruction_loss,
+    flops_loss as flops_loss,
+    splade_loss as splade_loss,
+)
+from jaxembed.losses.sparse_auto_encoder import (
+    SparseCode as SparseCode,
+    init_sparse_auto_encoder as init_sparse_auto_encoder,
+    sparse_auto_encode as sparse_auto_encode,
+)
 from jaxembed.losses.tension import (
     contrastive_tension_in_batch_negatives_loss as contrastive_tension_in_batch_negatives_loss,
     contrastive_tension_loss as contrastive_tension_loss,

@@ -3,8 +3,10 @@
 from tests.losses.cases import (
     distillation,
     in_batch,
+    late_interaction,
     pairs,
     ranking,
+    sparse,
     tension,
     triplets,
 )
@@ -17,4 +19,6 @@ CASES = [
     *pairs.CASES,
     *triplets.CASES,
     *distillation.CASES,
+    *sparse.CASES,
+    *late_interaction.CASES,
 ]

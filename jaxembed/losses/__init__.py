@@ -1,4 +1,7 @@
-"""Every loss as a pure function of embedding arrays; README.md here says which to use when."""
+"""Every loss as a pure function of embedding arrays; README.md here says which to use when.
+
+Losses of rerankers, on arrays of scores, are in `jaxembed.losses.reranking`.
+"""
 
 from jaxembed.losses.batch_triplets import (
     batch_all_triplet_loss as batch_all_triplet_loss,

@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 import jaxembed.losses
+import jaxembed.losses.reranking
 from tests.losses.cases import CASES, Case
 
 N = 8
@@ -84,7 +85,7 @@ def all_are(condition, arrays) -> bool:
 def test_every_public_loss_has_a_case():
     public = {
         prefix + name
-        for prefix, module in (("", jaxembed.losses),)
+        for prefix, module in (("", jaxembed.losses), ("reranking.", jaxembed.losses.reranking))
         for name, value in vars(module).items()
         if name.endswith("_loss") and inspect.isfunction(value)
     }

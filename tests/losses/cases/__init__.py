@@ -6,6 +6,7 @@ from tests.losses.cases import (
     late_interaction,
     pairs,
     ranking,
+    reranking,
     sparse,
     tension,
     triplets,
@@ -21,4 +22,5 @@ CASES = [
     *distillation.CASES,
     *sparse.CASES,
     *late_interaction.CASES,
+    *reranking.CASES,
 ]

@@ -1,5 +1,7 @@
 """The wheel holds what the library needs, and the README's example runs as printed."""
 
+import functools
+import inspect
 import re
 import subprocess
 import sys
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxembed import losses
+from jaxembed.losses import reranking
 from jaxembed.objectives import REGISTRY
 
 ROOT = Path(__file__).parents[1]
@@ -57,9 +61,61 @@ def test_the_readme_lists_the_registry():
         assert row in readme
 
 
+def written(parameter):
+    """A hyperparameter as the README writes it."""
+    default = parameter.default
+    if default is parameter.empty:
+        return parameter.name
+    if isinstance(default, functools.partial):
+        settings = (f"{k}={getattr(v, '__name__', v)}" for k, v in default.keywords.items())
+        return f"{parameter.name}={default.func.__name__}({', '.join(settings)})"
+    return f"{parameter.name}={getattr(default, '__name__', repr(default))}"
+
+
+NOT_IN_THE_TABLE = {
+    *("where", "negatives_where", "candidates_where", "documents_where", "reduce_fn"),
+    *("ids", "anchor_ids", "negative_ids", "document_ids", "query_mask", "document_mask"),
+    *("labels", "scores", "margins", "teacher", "teacher_scores", "target_ids"),
+    *("teacher_queries", "teacher_candidates"),
+    *("guide_anchors", "guide_positives", "guide_negatives"),
+}
+
+
 @pytest.mark.parametrize(
-    "code", re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    ("path", "loss"),
+    [
+        (prefix + name, value)
+        for prefix, module in (("", losses), ("reranking.", reranking))
+        for name, value in vars(module).items()
+        if name.endswith("_loss") and inspect.isfunction(value)
+    ],
 )
-def test_examples_of_the_readme_run_as_printed(code, tmp_path, monkeypatch):
+def test_the_readme_lists_every_loss_as_it_is(path, loss):
+    lines = (ROOT / "README.md").read_text().splitlines()
+    table = lines[lines.index("### Every loss") :]
+    (row,) = [line for line in table if f"| `{path}` |" in line]
+    _, _, _, arrays, hyperparameters, published, _ = map(str.strip, row.split("|"))
+    parameters = inspect.signature(loss).parameters.values()
+    by_position = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    assert all(name in arrays for name in by_position if name != "keywords")
+    keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    listed = [written(p) for p in keywords if p.name not in NOT_IN_THE_TABLE]
+    assert hyperparameters == ", ".join(listed)
+    call = re.sub(r"\(.*?\)|logits =.*", "", published)
+    assert set(re.findall(r"(\w+)=", call)) <= {p.name for p in keywords}
+
+
+READMES = [ROOT / "README.md", ROOT / "jaxembed" / "losses" / "README.md"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        code
+        for readme in READMES
+        for code in re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+    ],
+)
+def test_examples_of_the_readmes_run_as_printed(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})

@@ -3,13 +3,20 @@
 A case makes asymmetric random inputs in NumPy. `embeddings` go in by position; `rows` are the
 keywords that have one entry per row; `parameters` are the keywords that are the loss's own
 parameters; `settings` are the others.
+
+For a new case add a row to `CASES` of its family's file; for a new loss, first a line with
+`cases_of`, which is at the end of this file.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from jaxembed import losses
 
 Arrays = dict[str, np.ndarray]
 Inputs = tuple[tuple[np.ndarray, ...], Arrays]
@@ -42,6 +49,10 @@ D = 6
 def pair(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
     left = rng.normal(size=(n, D))
     return left, 0.7 * left + rng.normal(size=(n, D)) + 0.2
+
+
+def no_rows(rng: np.random.Generator, n: int) -> Arrays:
+    return {}
 
 
 def column(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
@@ -95,3 +106,36 @@ def ids_of_negatives(k: int):
         }
 
     return make
+
+
+def cases_of(
+    references: ModuleType,
+    name: str,
+    *,
+    loss: Callable[..., Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    embeddings=pair,
+    rows=no_rows,
+    **fixed,
+) -> Callable[..., Case]:
+    """Returns a function that makes the cases of one loss, named as below `jaxembed.losses`.
+
+        gist = cases_of(references, "gist_embed_loss", rows=guide)
+        CASES = [gist("default"), gist("all", with_negatives(2), guide_with_two, margin=0.1)]
+
+    The reference has the loss's name in `references`; `loss` and `reference` replace the two by
+    what a test puts together. Keywords that are fields of `Case` (`parameters`, `reduction`,
+    `differentiable`, ...) are those fields, all others the loss's settings. What is given here
+    holds for every case that does not say otherwise.
+    """
+    loss = loss or attrgetter(name)(losses)
+    reference = reference or getattr(references, name.split(".")[-1])
+
+    def case(what: str, embeddings=embeddings, rows=rows, **own) -> Case:
+        settings = {"loss": loss, "reference": reference, **fixed, **own}
+        of_case = {x.name: settings.pop(x.name) for x in fields(Case) if x.name in settings}
+        return Case(
+            f"{name}-{what}", embeddings=embeddings, rows=rows, settings=settings, **of_case
+        )
+
+    return case

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from jaxembed import losses, similarity
-from tests.losses.cases.case import Arrays, Case, D, column, mask_of_negatives, with_negatives
+from jaxembed import similarity
+from tests.losses.cases.case import Arrays, D, cases_of, column, mask_of_negatives, with_negatives
 from tests.losses.references import distillation as references
 
 E = 4  # width of the teacher where it need not be the student's
@@ -75,41 +75,20 @@ def target_ids(rng: np.random.Generator, n: int) -> Arrays:
     return {"target_ids": np.where(np.arange(TOKENS) < lengths[:, None], tokens, PAD)}
 
 
-def embed_distill(name: str, **settings) -> Case:
-    return Case(
-        f"embed_distill_loss-{name}",
-        losses.embed_distill_loss,
-        references.embed_distill_loss,
-        column,
-        teacher,
-        settings,
-    )
-
-
-def margin_mse(name: str, embeddings, rows, **settings) -> Case:
-    return Case(
-        f"margin_mse_loss-{name}",
-        losses.margin_mse_loss,
-        references.margin_mse_loss,
-        embeddings,
-        rows,
-        settings,
-    )
-
-
-def divergence(name: str, embeddings, rows, **settings) -> Case:
-    return Case(
-        f"distill_kl_div_loss-{name}",
-        losses.distill_kl_div_loss,
-        references.distill_kl_div_loss,
-        embeddings,
-        rows,
-        settings,
-    )
-
+mse = cases_of(references, "mse_loss", embeddings=column, rows=teacher)
+embed_distill = cases_of(references, "embed_distill_loss", embeddings=column, rows=teacher)
+margin_mse = cases_of(references, "margin_mse_loss")
+divergence = cases_of(references, "distill_kl_div_loss")
+denoising = cases_of(
+    references,
+    "denoising_auto_encoder_loss",
+    embeddings=token_logits,
+    rows=target_ids,
+    reduction=None,
+)
 
 CASES = [
-    Case("mse_loss-default", losses.mse_loss, references.mse_loss, column, teacher),
+    mse("default"),
     embed_distill("default"),
     embed_distill("mse", distance="mse"),
     embed_distill("l2", distance="l2"),
@@ -145,13 +124,5 @@ CASES = [
         temperature=1.5,
         teacher_temperature=2.5,
     ),
-    Case(
-        "denoising_auto_encoder_loss-default",
-        losses.denoising_auto_encoder_loss,
-        references.denoising_auto_encoder_loss,
-        token_logits,
-        target_ids,
-        {"pad_id": PAD},
-        reduction=None,
-    ),
+    denoising("default", pad_id=PAD),
 ]

@@ -2,14 +2,13 @@
 
 import numpy as np
 
-from jaxembed import losses, similarity
+from jaxembed import similarity
 from tests.losses.cases.case import (
     Arrays,
-    Case,
+    cases_of,
     column,
     ids,
     ids_of_negatives,
-    pair,
     text_ids,
     with_negatives,
 )
@@ -37,54 +36,17 @@ def both(*makers):
     return lambda rng, n: {name: x for make in makers for name, x in make(rng, n).items()}
 
 
-def gist(name: str, embeddings=pair, rows=guide, below_zero=None, **settings) -> Case:
-    """`below_zero` is a margin that only an array may hold."""
-    return Case(
-        f"gist_embed_loss-{name}",
-        losses.gist_embed_loss,
-        references.gist_embed_loss,
-        embeddings,
-        rows,
-        settings,
-        parameters=lambda rng: {} if below_zero is None else {"margin": np.asarray(below_zero)},
-    )
+def margin(x: float):
+    """A margin below zero, which only an array may be."""
+    return lambda rng: {"margin": np.asarray(x)}
 
 
-def mega_batch(name: str, rows=lambda rng, n: {}, parameters=lambda rng: {}, **settings) -> Case:
-    return Case(
-        f"mega_batch_margin_loss-{name}",
-        losses.mega_batch_margin_loss,
-        references.mega_batch_margin_loss,
-        pair,
-        rows,
-        settings,
-        parameters,
-    )
-
-
-def sigmoid(name: str, rows=lambda rng, n: {}, parameters=lambda rng: {}, **settings) -> Case:
-    return Case(
-        f"sigmoid_loss-{name}",
-        losses.sigmoid_loss,
-        references.sigmoid_loss,
-        pair,
-        rows,
-        settings,
-        parameters,
-    )
-
-
-def orthogonal(name: str, rows=lambda rng, n: {}, **settings) -> Case:
-    return Case(
-        f"global_orthogonal_regularization_loss-{name}",
-        losses.global_orthogonal_regularization_loss,
-        references.global_orthogonal_regularization_loss,
-        column,
-        rows,
-        settings,
-        reduction=None,
-    )
-
+gist = cases_of(references, "gist_embed_loss", rows=guide)
+mega_batch = cases_of(references, "mega_batch_margin_loss")
+sigmoid = cases_of(references, "sigmoid_loss")
+orthogonal = cases_of(
+    references, "global_orthogonal_regularization_loss", embeddings=column, reduction=None
+)
 
 CASES = [
     gist("default"),
@@ -97,16 +59,16 @@ CASES = [
         temperature=0.1,
     ),
     # With the margin of -0.3 most self similarities stay in the denominator.
-    gist("negative_margin", below_zero=-0.3, temperature=0.2),
-    gist("exclude_self", below_zero=-0.3, temperature=0.2, exclude_self=True),
-    gist("anchors_alone", contrast_positives=False, below_zero=-0.1, temperature=0.1),
+    gist("negative_margin", parameters=margin(-0.3), temperature=0.2),
+    gist("exclude_self", parameters=margin(-0.3), temperature=0.2, exclude_self=True),
+    gist("anchors_alone", contrast_positives=False, parameters=margin(-0.1), temperature=0.1),
     gist("positives_alone", contrast_anchors=False, margin=0.1, temperature=0.1),
-    gist("ids", rows=both(guide, ids), below_zero=-0.5, temperature=0.3),
+    gist("ids", rows=both(guide, ids), parameters=margin(-0.5), temperature=0.3),
     gist(
         "ids_of_negatives_and_margin",
         with_negatives(2),
         both(guide_with_negatives(2), ids_of_negatives(2)),
-        below_zero=-0.3,
+        parameters=margin(-0.3),
         temperature=0.3,
         false_negative_margin=-0.1,
     ),
@@ -116,7 +78,11 @@ CASES = [
         "dot", similarity_fn=similarity.dot, scale=0.3, positive_margin=1.5, negative_margin=0.6
     ),
     mega_batch(
-        "ids_and_margin", ids, positive_margin=0.4, negative_margin=0.1, false_negative_margin=-0.1
+        "ids_and_margin",
+        rows=ids,
+        positive_margin=0.4,
+        negative_margin=0.1,
+        false_negative_margin=-0.1,
     ),
     sigmoid("default"),
     sigmoid(
@@ -128,14 +94,14 @@ CASES = [
     ),
     sigmoid(
         "ids_and_margin",
-        ids,
+        rows=ids,
         similarity_fn=similarity.dot,
         scale=0.5,
         bias=0.5,
         false_negative_margin=-0.5,
     ),
     orthogonal("default"),
-    orthogonal("ids", text_ids, mean_weight=0.5, second_moment_weight=2.0),
+    orthogonal("ids", rows=text_ids, mean_weight=0.5, second_moment_weight=2.0),
     orthogonal(
         "second_moment_alone",
         mean_weight=0.0,

@@ -4,8 +4,8 @@ from functools import partial
 
 import numpy as np
 
-from jaxembed import late_interaction, losses
-from tests.losses.cases.case import Arrays, Case, D, ids
+from jaxembed import late_interaction
+from tests.losses.cases.case import Arrays, D, cases_of, ids, no_rows, text_ids
 from tests.losses.references import late_interaction as references
 
 QUERY_TOKENS, DOCUMENT_TOKENS = 3, 4
@@ -60,36 +60,27 @@ def teacher(name: str, columns: int, rows):
     return lambda rng, n: {name: 2 * rng.normal(size=(n, columns)), **rows(rng, n)}
 
 
-def case(loss: str, name: str, k: int, rows=lambda rng, n: {}, **settings) -> Case:
-    return Case(
-        f"multi_vector_{loss}_loss-{name}",
-        getattr(losses, f"multi_vector_{loss}_loss"),
-        getattr(references, f"multi_vector_{loss}_loss"),
-        tokens(k),
-        rows,
-        settings,
-    )
-
-
-ranking = partial(case, "multiple_negatives_ranking")
-distill = partial(case, "distill_kl_div")
-margin_mse = partial(case, "margin_mse")
+ranking = cases_of(references, "multi_vector_multiple_negatives_ranking_loss")
+distill = cases_of(references, "multi_vector_distill_kl_div_loss")
+margin_mse = cases_of(references, "multi_vector_margin_mse_loss")
 
 CASES = [
-    ranking("default", 1, lambda rng, n: {"ids": ids(rng, n)["ids"]}),
-    ranking("ids_and_masks", 3, masks_and_ids(3), scale=0.5),
-    ranking("mean", 2, masks(2), similarity_fn=late_interaction.mean_maxsim, scale=5.0),
-    ranking("xtr", 2, masks_and_real_documents(2), similarity_fn=late_interaction.xtr),
-    ranking("xtr_of_few", 2, masks(2), similarity_fn=partial(late_interaction.xtr, top_k=3)),
-    distill("default", 3, teacher("scores", 3, lambda rng, n: {})),
+    ranking("default", tokens(1), text_ids),
+    ranking("ids_and_masks", tokens(3), masks_and_ids(3), scale=0.5),
+    ranking("mean", tokens(2), masks(2), similarity_fn=late_interaction.mean_maxsim, scale=5.0),
+    ranking("xtr", tokens(2), masks_and_real_documents(2), similarity_fn=late_interaction.xtr),
+    ranking(
+        "xtr_of_few", tokens(2), masks(2), similarity_fn=partial(late_interaction.xtr, top_k=3)
+    ),
+    distill("default", tokens(3), teacher("scores", 3, no_rows)),
     distill(
         "masks",
-        3,
+        tokens(3),
         teacher("scores", 3, masks_and_real_documents(3)),
         similarity_fn=late_interaction.paired_mean_maxsim,
         student_temperature=0.7,
         teacher_temperature=2.0,
     ),
-    margin_mse("margins", 2, teacher("margins", 1, masks(2))),
-    margin_mse("scores", 3, teacher("scores", 3, masks_and_real_documents(3))),
+    margin_mse("margins", tokens(2), teacher("margins", 1, masks(2))),
+    margin_mse("scores", tokens(3), teacher("scores", 3, masks_and_real_documents(3))),
 ]

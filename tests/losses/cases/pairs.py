@@ -12,9 +12,9 @@ from jaxembed.losses.arguments import clean
 from jaxembed.losses.reduction import mean
 from tests.losses.cases.case import (
     Arrays,
-    Case,
     D,
     binary_labels,
+    cases_of,
     ids_of_negatives,
     mask_of_negatives,
     pair,
@@ -102,84 +102,28 @@ def classifier_loss(left, right, *, weight, bias, labels, where=None, reduce_fn=
     return losses.softmax_loss(logits, labels=labels, where=where, reduce_fn=reduce_fn)
 
 
-def contrastive(name: str, rows, **settings) -> Case:
-    return Case(
-        f"contrastive_loss-{name}",
-        losses.contrastive_loss,
-        references.contrastive_loss,
-        pair,
-        rows,
-        settings,
-    )
-
-
-def online(name: str, rows, **settings) -> Case:
-    return Case(
-        f"online_contrastive_loss-{name}",
-        losses.online_contrastive_loss,
-        references.online_contrastive_loss,
-        pair,
-        rows,
-        settings,
-        reduction="total",
-    )
-
-
-def cosine_similarity(name: str, rows=scores, **settings) -> Case:
-    return Case(
-        f"cosine_similarity_loss-{name}",
-        losses.cosine_similarity_loss,
-        references.cosine_similarity_loss,
-        pair,
-        rows,
-        settings,
-    )
-
-
-def cosent(name: str, rows, **settings) -> Case:
-    return Case(
-        f"cosent_loss-{name}",
-        losses.cosent_loss,
-        references.cosent_loss,
-        pair,
-        rows,
-        settings,
-        reduction=None,
-    )
-
-
-def angle(name: str, embeddings, rows=lambda rng, n: {}, **settings) -> Case:
-    return Case(
-        f"angle_loss-{name}",
-        losses.angle_loss,
-        references.angle_loss,
-        embeddings,
-        rows,
-        settings,
-        reduction=None,
-    )
-
-
-def features(name: str, vectors: int, **parts) -> Case:
-    return Case(
-        f"softmax_loss-{name}",
-        classifier_loss,
-        references.classifier_loss,
-        pair,
-        classes,
-        parts,
-        classifier(vectors),
-    )
-
+contrastive = cases_of(references, "contrastive_loss")
+online = cases_of(references, "online_contrastive_loss", reduction="total")
+cosine_similarity = cases_of(references, "cosine_similarity_loss", rows=scores)
+cosent = cases_of(references, "cosent_loss", reduction=None)
+angle = cases_of(references, "angle_loss", reduction=None)
+softmax = cases_of(references, "softmax_loss", embeddings=class_logits, rows=classes)
+features = cases_of(
+    references,
+    "softmax_loss",
+    loss=classifier_loss,
+    reference=references.classifier_loss,
+    rows=classes,
+)
 
 CASES = [
-    contrastive("default", binary_labels),
-    contrastive("euclidean", binary_labels, distance_fn=EUCLIDEAN, margin=3.0),
-    contrastive("manhattan_and_soft_labels", soft_labels, distance_fn=MANHATTAN, margin=5.5),
-    online("default", binary_labels),
-    online("euclidean", labels_with_others, distance_fn=EUCLIDEAN, margin=3.0),
-    online("negatives_alone", one_class(0), distance_fn=MANHATTAN, margin=5.5),
-    online("positives_alone", one_class(1)),
+    contrastive("default", rows=binary_labels),
+    contrastive("euclidean", rows=binary_labels, distance_fn=EUCLIDEAN, margin=3.0),
+    contrastive("manhattan_and_soft_labels", rows=soft_labels, distance_fn=MANHATTAN, margin=5.5),
+    online("default", rows=binary_labels),
+    online("euclidean", rows=labels_with_others, distance_fn=EUCLIDEAN, margin=3.0),
+    online("negatives_alone", rows=one_class(0), distance_fn=MANHATTAN, margin=5.5),
+    online("positives_alone", rows=one_class(1)),
     cosine_similarity("default"),
     cosine_similarity(
         "huber",
@@ -191,16 +135,18 @@ CASES = [
         loss_fn=partial(elementwise.smooth_l1_error, beta=0.4),
         score_transform=jax.nn.relu,
     ),
-    cosine_similarity("cross_entropy", probabilities, loss_fn=elementwise.binary_cross_entropy),
+    cosine_similarity(
+        "cross_entropy", rows=probabilities, loss_fn=elementwise.binary_cross_entropy
+    ),
     cosine_similarity(
         "absolute",
-        probabilities,
+        rows=probabilities,
         loss_fn=elementwise.absolute_error,
         score_transform=jax.nn.sigmoid,
     ),
-    cosent("default", scores),
-    cosent("ties", quarters, scale=3.0, similarity_fn=similarity.paired_euclidean),
-    cosent("grades", grades, scale=0.5, similarity_fn=similarity.paired_dot),
+    cosent("default", rows=scores),
+    cosent("ties", rows=quarters, scale=3.0, similarity_fn=similarity.paired_euclidean),
+    cosent("grades", rows=grades, scale=0.5, similarity_fn=similarity.paired_dot),
     angle("default", pair, quarters),
     angle("odd_width", pair_of_odd_width, scores, scale=7.0),
     angle("negatives", with_negatives(2)),
@@ -227,13 +173,11 @@ CASES = [
         cosine_tau=0.1,
         ibn_w=2.0,
     ),
-    Case(
-        "softmax_loss-default", losses.softmax_loss, references.softmax_loss, class_logits, classes
-    ),
-    features("pair_features", 3),
+    softmax("default"),
+    features("pair_features", parameters=classifier(3)),
     features(
         "products_alone",
-        1,
+        parameters=classifier(1),
         concatenation_sent_rep=False,
         concatenation_sent_difference=False,
         concatenation_sent_multiplication=True,

@@ -2,25 +2,23 @@
 
 import numpy as np
 
-from jaxembed import losses, similarity
-from tests.losses.cases.case import Case, ids, ids_of_negatives, pair, text_ids, with_negatives
+from jaxembed import similarity
+from tests.losses.cases.case import (
+    cases_of,
+    ids,
+    ids_of_negatives,
+    pair,
+    text_ids,
+    with_negatives,
+)
 from tests.losses.references import ranking as references
 
 ALL_DIRECTIONS = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
 BOTH_WAYS = ("query_to_doc", "doc_to_query")
 
 
-def ranking(name: str, embeddings=pair, rows=lambda rng, n: {}, **settings) -> Case:
-    return Case(
-        f"multiple_negatives_ranking_loss-{name}",
-        losses.multiple_negatives_ranking_loss,
-        references.multiple_negatives_ranking_loss,
-        embeddings,
-        rows,
-        settings,
-        differentiable="hardness_mode" not in settings,
-    )
-
+ranking = cases_of(references, "multiple_negatives_ranking_loss")
+symmetric = cases_of(references, "multiple_negatives_symmetric_ranking_loss")
 
 CASES = [
     ranking("default"),
@@ -32,28 +30,23 @@ CASES = [
     ranking("ids_of_positives_and_dot", pair, text_ids, similarity_fn=similarity.dot, scale=0.5),
     ranking("margin", with_negatives(2), directions=ALL_DIRECTIONS, false_negative_margin=0.1),
     *(
-        ranking(mode, with_negatives(2), hardness_mode=mode, hardness_strength=5.0)
+        ranking(
+            mode,
+            with_negatives(2),
+            hardness_mode=mode,
+            hardness_strength=5.0,
+            differentiable=False,
+        )
         for mode in ("in_batch_negatives", "hard_negatives", "all_negatives")
     ),
-    Case(
-        "multiple_negatives_ranking_loss-learned_scale",
-        losses.multiple_negatives_ranking_loss,
-        references.multiple_negatives_ranking_loss,
-        pair,
-        parameters=lambda rng: {"scale": np.asarray(rng.uniform(5, 30))},
-    ),
-    Case(
-        "multiple_negatives_symmetric_ranking_loss-default",
-        losses.multiple_negatives_symmetric_ranking_loss,
-        references.multiple_negatives_symmetric_ranking_loss,
-        pair,
-    ),
-    Case(
-        "multiple_negatives_symmetric_ranking_loss-options",
-        losses.multiple_negatives_symmetric_ranking_loss,
-        references.multiple_negatives_symmetric_ranking_loss,
+    ranking("learned_scale", parameters=lambda rng: {"scale": np.asarray(rng.uniform(5, 30))}),
+    symmetric("default"),
+    symmetric(
+        "options",
         with_negatives(2),
         ids_of_negatives(2),
-        {"scale": 3.0, "similarity_fn": similarity.euclidean, "false_negative_margin": 0.5},
+        scale=3.0,
+        similarity_fn=similarity.euclidean,
+        false_negative_margin=0.5,
     ),
 ]

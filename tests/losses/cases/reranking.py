@@ -1,11 +1,12 @@
 """Cases of jaxembed/losses/reranking; masks of single documents are in test_reranking.py."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from jaxembed.losses import reranking
-from tests.losses.cases.case import Arrays, Case, Inputs
+from tests.losses.cases.case import Arrays, Inputs, cases_of, no_rows
 from tests.losses.references import reranking as references
 
 K = 5
@@ -61,68 +62,64 @@ def all_documents(where: np.ndarray, inputs: Inputs) -> np.ndarray:
     return np.broadcast_to(where[:, None], inputs[0][0].shape)
 
 
-def row(loss: str, name: str, embeddings, rows=lambda rng, n: {}, **settings) -> Case:
-    return Case(
-        f"reranking.{loss}-{name}",
-        getattr(reranking, loss),
-        getattr(references, loss),
-        embeddings,
-        rows,
-        settings,
-    )
-
-
-def of_lists(loss: str, name: str, rows=grades, weighting: str | None = None, **settings) -> Case:
-    """A case of lists. A weighting is a function, another one for the reference."""
-    ours, theirs = getattr(reranking, loss), getattr(references, loss)
-    if weighting is not None:
-        ours = partial(ours, weighting=getattr(reranking, weighting))
-        theirs = partial(
-            theirs,
+def weighted(weighting: str) -> dict[str, Any]:
+    """A weighting is a function, another one for the reference."""
+    return {
+        "loss": partial(reranking.lambda_loss, weighting=getattr(reranking, weighting)),
+        "reference": partial(
+            references.lambda_loss,
             weighting=getattr(references, weighting),
             all_pairs=weighting == "ndcg_loss1",
-        )
-    return Case(
-        f"reranking.{loss}-{name}",
-        ours,
-        theirs,
-        some_scores,
-        rows,
-        settings,
-        reduction="mean" if "list" in loss else None,
-        expand_where=all_documents,
-    )
+        ),
+    }
 
+
+of_one = partial(cases_of, references, embeddings=one_score, rows=relevance)
+binary_cross_entropy = of_one("reranking.binary_cross_entropy_loss")
+mse = of_one("reranking.mse_loss")
+
+of_some = partial(cases_of, references, embeddings=some_scores)
+cross_entropy = of_some("reranking.cross_entropy_loss", rows=classes)
+margin_mse = of_some("reranking.margin_mse_loss")
+ranking = of_some("reranking.multiple_negatives_ranking_loss")
+
+of_lists = partial(of_some, rows=grades, expand_where=all_documents)
+listnet = of_lists("reranking.listnet_loss")
+listmle = of_lists("reranking.listmle_loss")
+p_listmle = of_lists("reranking.p_listmle_loss")
+lambda_loss = of_lists("reranking.lambda_loss", reduction=None)
+ranknet = of_lists("reranking.ranknet_loss", reduction=None)
+adr_mse = of_lists("reranking.adr_mse_loss", reduction=None)
 
 LIST_CASES = [
-    of_lists("listnet_loss", "default"),
-    of_lists("listnet_loss", "activation", logits, activation_fn=squash),
-    of_lists("listmle_loss", "default", lambda rng, n: {}),
-    of_lists("listmle_loss", "labels", logits, respect_input_order=False),
-    of_lists("p_listmle_loss", "default", lambda rng, n: {}),
-    of_lists("p_listmle_loss", "labels", grades, respect_input_order=False),
-    of_lists("lambda_loss", "default"),
-    of_lists("lambda_loss", "top", logits, k=2, sigma=0.5, activation_fn=squash),
-    of_lists("lambda_loss", "epsilon", epsilon=9.0, reduction_log="natural"),
+    listnet("default"),
+    listnet("activation", rows=logits, activation_fn=squash),
+    listmle("default", rows=no_rows),
+    listmle("labels", rows=logits, respect_input_order=False),
+    p_listmle("default", rows=no_rows),
+    p_listmle("labels", respect_input_order=False),
+    lambda_loss("default"),
+    lambda_loss("top", rows=logits, k=2, sigma=0.5, activation_fn=squash),
+    lambda_loss("epsilon", epsilon=9.0, reduction_log="natural"),
     *(
-        of_lists("lambda_loss", weighting, weighting=weighting, k=3)
+        lambda_loss(weighting, k=3, **weighted(weighting))
         for weighting in ("no_weighting", "ndcg_loss1", "ndcg_loss2", "lambda_rank")
     ),
-    of_lists("ranknet_loss", "default"),
-    of_lists("ranknet_loss", "top", k=1, sigma=2.0, reduction_log="natural"),
-    of_lists("adr_mse_loss", "default"),
-    of_lists("adr_mse_loss", "alpha", alpha=3.0, activation_fn=squash),
+    ranknet("default"),
+    ranknet("top", k=1, sigma=2.0, reduction_log="natural"),
+    adr_mse("default"),
+    adr_mse("alpha", alpha=3.0, activation_fn=squash),
 ]
 
 CASES = [
-    row("binary_cross_entropy_loss", "default", one_score, relevance),
-    row("binary_cross_entropy_loss", "pos_weight", one_score, relevance, pos_weight=3.0),
-    row("cross_entropy_loss", "default", some_scores, classes),
-    row("mse_loss", "default", one_score, relevance),
-    row("mse_loss", "activation", one_score, relevance, activation_fn=squash),
-    row("margin_mse_loss", "margins", some_scores, margins),
-    row("margin_mse_loss", "scores", some_scores, teacher_scores, activation_fn=squash),
-    row("multiple_negatives_ranking_loss", "default", some_scores),
-    row("multiple_negatives_ranking_loss", "scale", some_scores, negatives_where, scale=3.0),
+    binary_cross_entropy("default"),
+    binary_cross_entropy("pos_weight", pos_weight=3.0),
+    cross_entropy("default"),
+    mse("default"),
+    mse("activation", activation_fn=squash),
+    margin_mse("margins", rows=margins),
+    margin_mse("scores", rows=teacher_scores, activation_fn=squash),
+    ranking("default"),
+    ranking("scale", rows=negatives_where, scale=3.0),
     *LIST_CASES,
 ]

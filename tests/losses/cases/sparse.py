@@ -9,11 +9,11 @@ import numpy as np
 from jaxembed.losses.distillation import distill_kl_div_loss, margin_mse_loss
 from jaxembed.losses.pair_order import cosent_loss
 from jaxembed.losses.ranking import multiple_negatives_ranking_loss
-from jaxembed.losses.sparse import csr_loss, csr_reconstruction_loss, flops_loss, splade_loss
+from jaxembed.losses.sparse import csr_loss, csr_reconstruction_loss, flops_loss
 from jaxembed.losses.sparse_auto_encoder import sparse_auto_encode
 from jaxembed.losses.triplets import triplet_loss
 from jaxembed.similarity import dot
-from tests.losses.cases.case import Arrays, Case, D, mask_of_negatives, scores
+from tests.losses.cases.case import Arrays, D, cases_of, mask_of_negatives, scores
 from tests.losses.references import sparse as references
 
 VOCABULARY, LATENTS = 9, 20
@@ -81,10 +81,6 @@ def through_auto_encoder(loss):
     return composed
 
 
-csr_through_auto_encoder = through_auto_encoder(csr_loss)
-csr_reconstruction_through_auto_encoder = through_auto_encoder(csr_reconstruction_loss)
-
-
 def auto_encoder(rng: np.random.Generator) -> Arrays:
     return {
         "weight": rng.normal(size=(LATENTS, D)) / np.sqrt(D),
@@ -97,60 +93,36 @@ def auto_encoder(rng: np.random.Generator) -> Arrays:
 COUNTERS = np.arange(LATENTS) % 7 + 26
 
 
-def flops(name: str, **settings) -> Case:
-    return Case(
-        f"flops_loss-{name}",
-        flops_loss,
-        references.flops_loss,
-        sparse_columns(()),
-        settings=settings,
-        reduction=None,
-        differentiable="threshold" not in settings,
-    )
-
-
-def splade(name: str, columns, rows=lambda rng, n: {}, differentiable=True, **settings) -> Case:
-    return Case(
-        f"splade_loss-{name}",
-        splade_loss,
-        references.splade_loss,
-        columns,
-        rows,
-        {"document_regularizer_weight": 0.3, **settings},
-        reduction=None,
-        differentiable=differentiable,
-    )
-
-
-def csr(name: str, columns, **settings) -> Case:
-    return Case(
-        f"csr_loss-{name}",
-        csr_through_auto_encoder,
-        references.csr_through_auto_encoder,
-        columns,
-        settings={"last_nonzero": COUNTERS, "k": 3, "k_aux": 5, **settings},
-        parameters=auto_encoder,
-        reduction=None,
-        differentiable=False,
-    )
-
-
-def csr_reconstruction(name: str, columns, **settings) -> Case:
-    return Case(
-        f"csr_reconstruction_loss-{name}",
-        csr_reconstruction_through_auto_encoder,
-        references.csr_reconstruction_through_auto_encoder,
-        columns,
-        settings={"last_nonzero": COUNTERS, "k": 2, "k_aux": 5, **settings},
-        parameters=auto_encoder,
-        reduction=None,
-        differentiable=settings.get("k_aux") == 0,
-    )
-
+flops = cases_of(references, "flops_loss", embeddings=sparse_columns(()), reduction=None)
+splade = cases_of(references, "splade_loss", reduction=None, document_regularizer_weight=0.3)
+csr = cases_of(
+    references,
+    "csr_loss",
+    loss=through_auto_encoder(csr_loss),
+    reference=references.csr_through_auto_encoder,
+    parameters=auto_encoder,
+    reduction=None,
+    differentiable=False,
+    last_nonzero=COUNTERS,
+    k=3,
+    k_aux=5,
+)
+csr_reconstruction = cases_of(
+    references,
+    "csr_reconstruction_loss",
+    loss=through_auto_encoder(csr_reconstruction_loss),
+    reference=references.csr_reconstruction_through_auto_encoder,
+    parameters=auto_encoder,
+    reduction=None,
+    differentiable=False,
+    last_nonzero=COUNTERS,
+    k=2,
+    k_aux=5,
+)
 
 CASES = [
     flops("default"),
-    flops("threshold", threshold=4),
+    flops("threshold", differentiable=False, threshold=4),
     splade("ranking", sparse_columns((), ()), loss_fn=RANKING, query_regularizer_weight=0.2),
     splade(
         "negatives_and_thresholds",
@@ -189,5 +161,5 @@ CASES = [
     csr("normalize", dense_columns((), ()), normalize=True, k=2, dead_threshold=28),
     csr_reconstruction("default", dense_columns((), (), (2,))),
     csr_reconstruction("normalize", dense_columns((), ()), normalize=True, beta=0.4),
-    csr_reconstruction("without_aux", dense_columns(()), k_aux=0),
+    csr_reconstruction("without_aux", dense_columns(()), differentiable=True, k_aux=0),
 ]

@@ -2,34 +2,12 @@
 
 import numpy as np
 
-from jaxembed import losses, similarity
-from tests.losses.cases.case import Case, binary_labels, pair, text_ids
+from jaxembed import similarity
+from tests.losses.cases.case import binary_labels, cases_of, text_ids
 from tests.losses.references import tension as references
 
-
-def tension(name: str, **settings) -> Case:
-    return Case(
-        f"contrastive_tension_loss-{name}",
-        losses.contrastive_tension_loss,
-        references.contrastive_tension_loss,
-        pair,
-        binary_labels,
-        settings,
-        reduction="total",
-    )
-
-
-def in_batch(name: str, rows=lambda rng, n: {}, parameters=lambda rng: {}, **settings) -> Case:
-    return Case(
-        f"contrastive_tension_in_batch_negatives_loss-{name}",
-        losses.contrastive_tension_in_batch_negatives_loss,
-        references.contrastive_tension_in_batch_negatives_loss,
-        pair,
-        rows,
-        settings,
-        parameters,
-    )
-
+tension = cases_of(references, "contrastive_tension_loss", rows=binary_labels, reduction="total")
+in_batch = cases_of(references, "contrastive_tension_in_batch_negatives_loss")
 
 CASES = [
     tension("default"),
@@ -38,7 +16,7 @@ CASES = [
     in_batch("learned_scale", parameters=lambda rng: {"scale": np.asarray(rng.uniform(5, 30))}),
     in_batch(
         "ids_and_margin",
-        text_ids,
+        rows=text_ids,
         scale=0.7,
         similarity_fn=similarity.dot,
         false_negative_margin=-0.5,

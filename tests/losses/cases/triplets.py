@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from jaxembed import losses, similarity
+from jaxembed import similarity
 from tests.losses.cases.case import (
     Arrays,
-    Case,
+    cases_of,
     column,
     mask_of_negatives,
     with_negatives,
@@ -42,68 +42,17 @@ def single_class(rng: np.random.Generator, n: int) -> Arrays:
     return {"labels": np.full(n, 3)}
 
 
-def triplet(name: str, embeddings, rows=lambda rng, n: {}, **settings) -> Case:
-    return Case(
-        f"triplet_loss-{name}",
-        losses.triplet_loss,
-        references.triplet_loss,
-        embeddings,
-        rows,
-        settings,
-    )
-
-
-def batch_hard(name: str, rows, **settings) -> Case:
-    return Case(
-        f"batch_hard_triplet_loss-{name}",
-        losses.batch_hard_triplet_loss,
-        references.batch_hard_triplet_loss,
-        column,
-        rows,
-        settings,
-    )
-
-
-def soft_margin(name: str, rows, **settings) -> Case:
-    return Case(
-        f"batch_hard_soft_margin_triplet_loss-{name}",
-        losses.batch_hard_soft_margin_triplet_loss,
-        references.batch_hard_soft_margin_triplet_loss,
-        column,
-        rows,
-        settings,
-    )
-
-
-def semi_hard(name: str, rows, **settings) -> Case:
-    return Case(
-        f"batch_semi_hard_triplet_loss-{name}",
-        losses.batch_semi_hard_triplet_loss,
-        references.batch_semi_hard_triplet_loss,
-        column,
-        rows,
-        settings,
-        reduction=None,
-    )
-
-
-def batch_all(name: str, rows, **settings) -> Case:
-    return Case(
-        f"batch_all_triplet_loss-{name}",
-        losses.batch_all_triplet_loss,
-        references.batch_all_triplet_loss,
-        column,
-        rows,
-        settings,
-        reduction=None,
-    )
-
+triplet = cases_of(references, "triplet_loss", embeddings=one_negative)
+batch_hard = cases_of(references, "batch_hard_triplet_loss", embeddings=column)
+soft_margin = cases_of(references, "batch_hard_soft_margin_triplet_loss", embeddings=column)
+semi_hard = cases_of(references, "batch_semi_hard_triplet_loss", embeddings=column, reduction=None)
+batch_all = cases_of(references, "batch_all_triplet_loss", embeddings=column, reduction=None)
 
 COSINE = similarity.cosine_distance
 
 CASES = [
-    triplet("default", one_negative),
-    triplet("one_negative", one_negative, margin=0.3),
+    triplet("default"),
+    triplet("one_negative", margin=0.3),
     triplet(
         "manhattan", with_negatives(3), distance_fn=similarity.paired_manhattan_distance, margin=1.0
     ),
@@ -114,15 +63,15 @@ CASES = [
         distance_fn=similarity.paired_cosine_distance,
         margin=0.3,
     ),
-    triplet("dot", one_negative, distance_fn=similarity.paired_dot_distance, margin=2.0),
-    batch_hard("default", few_classes),
-    batch_hard("cosine", many_classes, distance_fn=COSINE, margin=0.2),
-    batch_hard("single_class", single_class),
-    soft_margin("default", few_classes),
-    soft_margin("cosine", many_classes, distance_fn=COSINE),
-    semi_hard("default", two_classes),
-    semi_hard("cosine", few_classes, distance_fn=COSINE, margin=0.1),
-    semi_hard("single_class", single_class, margin=1.0),
-    batch_all("default", few_classes),
-    batch_all("cosine", two_classes, distance_fn=COSINE, margin=0.1),
+    triplet("dot", distance_fn=similarity.paired_dot_distance, margin=2.0),
+    batch_hard("default", rows=few_classes),
+    batch_hard("cosine", rows=many_classes, distance_fn=COSINE, margin=0.2),
+    batch_hard("single_class", rows=single_class),
+    soft_margin("default", rows=few_classes),
+    soft_margin("cosine", rows=many_classes, distance_fn=COSINE),
+    semi_hard("default", rows=two_classes),
+    semi_hard("cosine", rows=few_classes, distance_fn=COSINE, margin=0.1),
+    semi_hard("single_class", rows=single_class, margin=1.0),
+    batch_all("default", rows=few_classes),
+    batch_all("cosine", rows=two_classes, distance_fn=COSINE, margin=0.1),
 ]

@@ -59,7 +59,10 @@ def paired_maxsim(
     """Computes `sum_t max_s <x_it, y_is>`, as `maxsim` does; leading axes broadcast."""
     queries, query_mask = _tokens(queries, query_mask)
     documents, document_mask = _tokens(documents, document_mask)
-    similarities = jnp.einsum("...td,...sd->...ts", queries, documents)
+    if queries.ndim == documents.ndim > 2 and queries.shape[-3] == 1:  # a query's own documents
+        similarities = jnp.einsum("...td,...ksd->...kts", queries[..., 0, :, :], documents)
+    else:
+        similarities = jnp.einsum("...td,...sd->...ts", queries, documents)
     return _sum_of_maxima(similarities, query_mask, document_mask)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -59,6 +60,8 @@ def main(config: Config) -> int:
     table = workloads(config.n, config.d)
     if missing := losses_without_workload(table):
         raise ValueError(f"loss_workloads.py has no row for {missing}")
+    if config.torch_python and not shutil.which(config.torch_python):
+        raise ValueError(f"--torch-python must be an interpreter; got {config.torch_python}")
     peer = Peer(config.torch_python) if config.torch_python else None
     settings = {"n": config.n, "d": config.d, "dtype": "float32", "rounds": config.rounds}
     content: dict[str, Any] = {

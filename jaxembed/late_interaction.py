@@ -140,9 +140,13 @@ def _sum_of_maxima(similarities, query_mask, document_mask):
 
 def _maxima(similarities, real):
     """Picks the first greatest real entry of the last axis, with its index; 0 and -1 if none is."""
+    size = similarities.shape[-1]
     found = jnp.where(real, lax.stop_gradient(similarities), -jnp.inf)
-    index = jnp.where(jnp.any(real, axis=-1), jnp.argmax(found, axis=-1), -1)
-    index = checkpoint_name(index, "nearest")
+    greatest = jnp.max(found, axis=-1, keepdims=True)
+    places = lax.broadcasted_iota(jnp.int32, found.shape, found.ndim - 1)
+    index = jnp.min(jnp.where(found == greatest, places, size), axis=-1)  # faster than argmax
+    index = checkpoint_name(jnp.where(jnp.any(real, axis=-1), index, -1), "nearest")
     # A one-hot sum: gather, and scatter in the gradient, are slower.
-    chosen = jax.nn.one_hot(index, similarities.shape[-1], dtype=bool)
-    return jnp.sum(similarities, axis=-1, where=chosen), index
+    chosen = jax.nn.one_hot(index, size, dtype=bool)
+    maxima = jnp.sum(similarities, axis=-1, where=chosen)
+    return jnp.where(index == size, jnp.nan, maxima), index  # NaN equals nothing: no place is found

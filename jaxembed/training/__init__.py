@@ -4,6 +4,11 @@ from jaxembed.training.checkpoint import (
     CheckpointError as CheckpointError,
     Checkpoints as Checkpoints,
 )
+from jaxembed.training.compiled import (
+    ProgramCost as ProgramCost,
+    Traffic as Traffic,
+    program_cost as program_cost,
+)
 from jaxembed.training.log import RunLog as RunLog, Screen as Screen, read_log as read_log
 from jaxembed.training.optimizer import adamw as adamw, warmup_schedule as warmup_schedule
 from jaxembed.training.plot import plot_run as plot_run

@@ -8,12 +8,15 @@ diverged shows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from jaxembed.typing import Scalar
+from jaxembed.typing import Scalar, SimilarityFn
 
 Left = Float[Array, "n d"]
 Right = Float[Array, "m d"]
@@ -51,8 +54,23 @@ def norm(x: Vectors) -> Pairs:
 
 def unit(x: Vectors, epsilon: float = 1e-12) -> Vectors:
     """Divides by `max(|x|, epsilon)`. A zero vector stays zero and passes no gradient."""
+    return _unit(as_float32(x), epsilon)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _unit(x: Array, epsilon: float) -> Array:
     length = norm(x)[..., None]
-    return jnp.where(length == 0, 0, as_float32(x) / jnp.maximum(length, epsilon))
+    return jnp.where(length == 0, 0, x / jnp.maximum(length, epsilon))
+
+
+@_unit.defjvp
+def _(epsilon: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """The slope in terms of the result, so that reverse mode keeps no second copy of x."""
+    (x,), (tangent,) = primals, tangents
+    y, length = _unit(x, epsilon), norm(x)[..., None]
+    along = jnp.sum(y * tangent, axis=-1, keepdims=True)
+    across = tangent - y * jnp.where(length < epsilon, 0, along)
+    return y, jnp.where(length == 0, 0, across / jnp.maximum(length, epsilon))
 
 
 def clamped_unit(x: Vectors, epsilon: float = 1e-8) -> Vectors:
@@ -123,6 +141,19 @@ def euclidean(left: Left, right: Right) -> Matrix:
 def manhattan(left: Left, right: Right) -> Matrix:
     """Computes `-sum |x_i - y_j|` for all pairs."""
     return -manhattan_distance(left, right)
+
+
+def factored(similarity_fn: SimilarityFn) -> tuple[Callable[[Array], Array], SimilarityFn]:
+    """Splits a similarity into what is done to each side alone, once, and what is done to pairs.
+
+    >>> factored(cosine) == (unit, dot)
+    True
+    """
+    if similarity_fn is cosine:
+        return unit, dot
+    if similarity_fn is clamped_cosine:
+        return clamped_unit, dot
+    return as_float32, similarity_fn
 
 
 # Row by row --------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ def pytest_collection_modifyitems(items):
     """Keeps the tests of a file on one worker; the many tests of the losses run case by case."""
 
     def case_of(item):
-        if item.path.name != "test_contract.py" or not hasattr(item, "callspec"):
-            return ""
-        return item.callspec.params["case"].name
+        case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+        by_case = item.path.name in ("test_contract.py", "test_grid.py", "test_streaming.py")
+        return case.name if by_case and case else ""
 
     items.sort(key=lambda item: (str(item.path), case_of(item)))  # stable otherwise
     for item in items:

@@ -74,6 +74,7 @@ def written(parameter):
 
 NOT_IN_THE_TABLE = {
     *("where", "negatives_where", "candidates_where", "documents_where", "reduce_fn"),
+    *("block_size", "axis_name"),
     *("ids", "anchor_ids", "negative_ids", "document_ids", "query_mask", "document_mask"),
     *("labels", "scores", "margins", "teacher", "teacher_scores", "target_ids"),
     *("teacher_queries", "teacher_candidates"),

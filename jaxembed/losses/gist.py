@@ -16,17 +16,22 @@ from jaxembed.losses.arguments import (
     check_positive,
     takes_columns,
 )
+from jaxembed.losses.blocks import Constant
 from jaxembed.losses.in_batch import (
-    Candidates,
     gather,
-    logsumexp,
+    limited,
     negatives as negatives_of,
     not_closer,
     own,
-    pick,
+    own_column,
+    prepared,
+    with_own_positive,
 )
-from jaxembed.losses.reduction import mean, reduce
-from jaxembed.similarity import clamped_cosine
+from jaxembed.losses.over_candidates import LogSumExp, Own
+from jaxembed.losses.reduction import mean
+from jaxembed.losses.streaming import reduce_over_candidates
+from jaxembed.mesh_axes import Axis
+from jaxembed.similarity import as_float32, clamped_unit, dot
 from jaxembed.typing import (
     Embeddings,
     Ids,
@@ -61,6 +66,8 @@ def gist_embed_loss(
     negatives_where: NegativesWhere | None = None,
     where: Where | None = None,
     reduce_fn: ReduceFn | None = mean,
+    block_size: int | None = None,
+    axis_name: Axis | None = None,
 ) -> Array:
     """Computes the ranking loss over the candidates that the guide does not find closer.
 
@@ -104,43 +111,61 @@ def gist_embed_loss(
     check_leading(anchors.shape[:1], guide_anchors=guide_anchors)
     if negatives is not None:
         check_leading(negatives.shape[:2], guide_negatives=guide_negatives)
-    masks = {"where": where, "negatives_where": negatives_where}
-    rows, queries, documents = gather(
-        anchors,
-        positives,
-        negatives,
-        ids=ids,
-        anchor_ids=anchor_ids,
-        negative_ids=negative_ids,
-        **masks,
-    )
-    guide_rows, _, guide_documents = gather(
-        guide_anchors, guide_positives, guide_negatives, **masks
-    )
-    own_positive = own(rows, documents) & documents.paired[None, :]
-    similarities = clamped_cosine(rows.anchors, documents.embeddings)  # [n m]
-    guided = clamped_cosine(guide_rows.anchors, guide_documents.embeddings)
-    positive, guided_positive = pick(similarities, own_positive), pick(guided, own_positive)
+    shared = {
+        "prepare": clamped_unit,
+        "negatives_where": negatives_where,
+        "where": where,
+        "axis_name": axis_name,
+    }
+    hashes = {"ids": ids, "anchor_ids": anchor_ids, "negative_ids": negative_ids}
+    rows, queries, documents = gather(anchors, positives, negatives, **hashes, **shared)
+    guided, _, guided_documents = gather(guide_anchors, guide_positives, guide_negatives, **shared)
+    rows, guided = prepared(rows, clamped_unit), prepared(guided, clamped_unit)
+    guided_positive = with_own_positive(guided, dot)
     slack = margin if margin_strategy == "absolute" else margin * jnp.abs(guided_positive)
-    threshold = guided_positive - slack
+    guided = guided._replace(limit=Constant(guided_positive - slack))
 
-    def keep(similarities: Array, guided: Array, candidates: Candidates) -> Array:
-        admitted = not_closer(guided, threshold, 0.0)
-        negative = negatives_of(rows, candidates)
-        return admitted & negative & not_closer(similarities, positive, false_negative_margin)
-
-    def with_itself(student: Array, guide: Array, candidates: Candidates) -> Array:
-        """The logits of a column with itself; the diagonal is left to the guide."""
-        similarities, guided = clamped_cosine(student, student), clamped_cosine(guide, guide)
-        itself = own(rows, candidates)
-        stays = not_closer(guided, threshold, 0.0) & candidates.real[None, :] & (not exclude_self)
-        kept = jnp.where(itself, stays, keep(similarities, guided, candidates))
-        return jnp.where(kept, similarities / temperature, -jnp.inf)
-
-    kept = keep(similarities, guided, documents) | own_positive
-    blocks = [jnp.where(kept, similarities / temperature, -jnp.inf)]
+    candidates = {"documents": (documents, Constant(guided_documents.embeddings))}
     if contrast_anchors:
-        blocks.append(with_itself(rows.anchors, guide_rows.anchors, queries))
+        candidates["anchors"] = queries, Constant(guided.anchors)
     if contrast_positives:
-        blocks.append(with_itself(rows.positives, guide_rows.positives, queries))
-    return reduce(logsumexp(*blocks) - positive / temperature, where, reduce_fn)
+        answers = queries._replace(embeddings=rows.positives)
+        candidates["positives"] = answers, Constant(guided.positives)
+
+    def parts(rows, candidates, temperature):
+        rows, guided = rows[0], rows[1].value
+
+        def compare(x, guided_x, candidates, guided_y):
+            """Returns logits, which candidates the guide admits, and which are negatives."""
+            similarities = dot(x, candidates.embeddings)  # [n m]
+            admitted = not_closer(dot(guided_x, guided_y.value), guided)
+            keep = admitted & negatives_of(rows, candidates) & not_closer(similarities, rows)
+            return similarities / temperature, admitted, keep
+
+        documents = candidates["documents"]
+        own_positive = own(rows, documents[0]) & documents[0].paired[None, :]
+        logits, _, keep = compare(rows.anchors, guided.anchors, *documents)
+        positive = Own(logits, own_column(rows, documents[0]))
+        blocks = [(logits, keep | own_positive)]
+        for name in sorted(candidates.keys() - {"documents"}):  # a column with itself
+            column, guided_column = getattr(rows, name), getattr(guided, name)
+            logits, admitted, keep = compare(column, guided_column, *candidates[name])
+            others = candidates[name][0]
+            stays = admitted & others.real[None, :] & (not exclude_self)
+            blocks.append((logits, jnp.where(own(rows, others), stays, keep)))
+        return positive, LogSumExp(tuple(blocks))
+
+    rows = limited(rows, as_float32, dot, false_negative_margin)
+    if not contrast_positives:
+        rows = rows._replace(positives=None)
+    return reduce_over_candidates(
+        parts,
+        lambda of_parts, _: of_parts[1] - of_parts[0],
+        (rows, Constant(guided)),
+        candidates,
+        (temperature,),
+        where=where,
+        reduce_fn=reduce_fn,
+        block_size=block_size,
+        axis_name=axis_name,
+    )

@@ -1,8 +1,9 @@
-"""The in-batch engine: every row against the candidates that the other rows of the batch provide.
+"""The in-batch losses: every row against the candidates that the other rows of the batch provide.
 
 An in-batch loss is a reduction over rows of a function of (row, all candidates). `gather` builds
 the rows and the two sets of candidates from the arguments that all these losses share; a loss
-states its logits, and takes its masks from `negatives`:
+states its logits, takes its masks from `negatives`, and leaves the rest to
+`jaxembed.losses.streaming.reduce_over_candidates`:
 
 - `where [n]`: False rows are no anchors and no candidates. `negatives_where [n k]`: the same for
   single negatives.
@@ -12,28 +13,49 @@ states its logits, and takes its masks from `negatives`:
   query, two right answers.
 - `false_negative_margin`: a candidate whose similarity exceeds that of the own positive by more is
   no negative.
+- `block_size`: so many rows at a time are compared with all candidates, and their gradients taken
+  at once. Memory is O(block_size m) and not O(n m); values and gradients are the same.
+- `axis_name`: inside `jax.shard_map`, the mesh axis over which the rows are spread: every device
+  has the loss of them all. `jaxembed.transforms.over_mesh` does all of that for arrays of a mesh.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float, Int, UInt32
 
+from jaxembed.losses.across import across_of
 from jaxembed.losses.arguments import check_shape, check_shapes, clean
-from jaxembed.typing import Embeddings, Ids, NegativeIds, Negatives, NegativesWhere, Scalar, Where
+from jaxembed.losses.blocks import Constant, into_blocks, out_of_blocks
+from jaxembed.mesh_axes import Axis
+from jaxembed.similarity import as_float32
+from jaxembed.typing import (
+    Embeddings,
+    Ids,
+    NegativeIds,
+    Negatives,
+    NegativesWhere,
+    Scalar,
+    SimilarityFn,
+    Where,
+)
 
 
 class Rows(NamedTuple):
-    """The rows of which the loss is computed."""
+    """The rows of which the loss is computed, as they came: see `prepared`."""
 
     anchors: Float[Array, "n d"]
-    positives: Float[Array, "n d"]
+    positives: Float[Array, "n d"] | None
     index: Int[Array, " n"]
+    real: Bool[Array, " n"] | None
     ids: UInt32[Array, "n 2"] | None
     anchor_ids: UInt32[Array, "n 2"] | None
+    limit: Constant | None = None  # [n], of the similarity to a negative
 
 
 class Candidates(NamedTuple):
@@ -52,15 +74,19 @@ def gather(
     positives: Embeddings,
     negatives: Negatives | None = None,
     *,
+    prepare: Callable[[Array], Array] = as_float32,
     ids: Ids | None = None,
     anchor_ids: Ids | None = None,
     negative_ids: NegativeIds | None = None,
     negatives_where: NegativesWhere | None = None,
     where: Where | None = None,
+    axis_name: Axis | None = None,
 ) -> tuple[Rows, Candidates, Candidates]:
     """Builds the rows and two sets of candidates: anchors `[n]`, documents `[n + n k]`.
 
-    The documents are all positives and behind them all negatives.
+    The documents are all positives and behind them all negatives. Over an axis both are those of
+    this device; the rows of all devices are numbered through. `prepare` is applied to the
+    candidates.
 
     Raises:
         ValueError: shapes do not agree, masks or ids of negatives without negatives, or `ids`
@@ -70,11 +96,12 @@ def gather(
     check_shapes("anchors", anchors=anchors, positives=positives)
     check_shape((n,), where=where)
     check_shape((n, 2), ids=ids, anchor_ids=anchor_ids)
-    anchors, positives = clean(where, anchors, positives)
-    index = jnp.arange(n)
-    real = jnp.ones(n, bool) if where is None else where
-    rows = Rows(anchors, positives, index, ids, anchor_ids)
-    queries = Candidates(anchors, index, jnp.ones(n, bool), real, ids, anchor_ids)
+    index = across_of(axis_name).index * n + jnp.arange(n, dtype=jnp.int32)
+    real = jnp.ones_like(index, bool) if where is None else where
+    rows = Rows(as_float32(anchors), as_float32(positives), index, where, ids, anchor_ids)
+    anchors, positives = map(prepare, clean(where, anchors, positives))
+    paired = jnp.ones_like(index, bool)
+    queries = Candidates(anchors, index, paired, real, ids, anchor_ids)
     documents = queries._replace(embeddings=positives)
     if negatives is None:
         for name, value in (("negatives_where", negatives_where), ("negative_ids", negative_ids)):
@@ -95,9 +122,9 @@ def gather(
         negatives_real &= negatives_where
     (negatives,) = clean(negatives_real, negatives)
     documents = Candidates(
-        embeddings=jnp.concatenate([positives, negatives.reshape(n * k, d)]),
+        embeddings=jnp.concatenate([positives, prepare(negatives).reshape(n * k, d)]),
         owner=jnp.concatenate([index, jnp.repeat(index, k)]),
-        paired=jnp.arange(n + n * k) < n,
+        paired=jnp.concatenate([paired, jnp.zeros_like(negatives_real).reshape(-1)]),
         real=jnp.concatenate([real, negatives_real.reshape(-1)]),
         ids=None
         if ids is None or negative_ids is None
@@ -109,9 +136,52 @@ def gather(
     return rows, queries, documents
 
 
+def prepared(rows: Rows, prepare: Callable[[Array], Array]) -> Rows:
+    """Cleans and prepares the embeddings of rows; block by block, all of them are never copied."""
+
+    def one(x):
+        return None if x is None else prepare(*clean(rows.real, x))
+
+    return rows._replace(anchors=one(rows.anchors), positives=one(rows.positives))
+
+
+def limited(
+    rows: Rows,
+    prepare: Callable[[Array], Array],
+    similarity_fn: SimilarityFn,
+    false_negative_margin: Scalar | None,
+) -> Rows:
+    """Limits the similarity to negatives to that to the own positive plus the margin."""
+    if false_negative_margin is None:
+        return rows
+    positive = with_own_positive(prepared(rows, prepare), similarity_fn)
+    return rows._replace(limit=Constant(lax.stop_gradient(positive + false_negative_margin)))
+
+
+def with_own_positive(
+    rows: Rows, similarity_fn: SimilarityFn, tile: int = 128
+) -> Float[Array, " n"]:
+    """Computes the similarity of the anchor and the positive of prepared rows.
+
+    As an entry of a matrix, so that a positive and its duplicate elsewhere are equally similar.
+    """
+    n = rows.index.size
+    tiles = into_blocks((rows.anchors, rows.positives), tile)
+    matrices = jax.vmap(similarity_fn)(*tiles)
+    return out_of_blocks(jnp.diagonal(matrices, axis1=1, axis2=2), n)
+
+
 def own(rows: Rows, candidates: Candidates) -> Bool[Array, "n m"]:
     """Says which candidates the row itself brought."""
     return rows.index[:, None] == candidates.owner[None, :]
+
+
+def own_column(rows: Rows, candidates: Candidates) -> Int[Array, " n"]:
+    """Returns where among the candidates the row's own anchor or positive is; -1: not there."""
+    column = rows.index - candidates.owner[:1]
+    inside = jnp.clip(column, 0, candidates.owner.size - 1)
+    there = (candidates.owner[inside] == rows.index) & candidates.paired[inside]
+    return jnp.where(there & (column == inside), column, -1)
 
 
 def negatives(rows: Rows, candidates: Candidates) -> Bool[Array, "n m"]:
@@ -127,37 +197,12 @@ def negatives(rows: Rows, candidates: Candidates) -> Bool[Array, "n m"]:
     return jnp.broadcast_to(keep, (rows.index.size, candidates.owner.size))
 
 
-def not_closer(
-    similarities: Float[Array, "n m"],
-    positive: Float[Array, " n"],
-    false_negative_margin: Scalar | None,
-) -> Bool[Array, "n m"] | bool:
-    """Says which candidates are not more similar than the own positive plus the margin."""
-    if false_negative_margin is None:
+def not_closer(similarities: Float[Array, "n m"], rows: Rows) -> Bool[Array, "n m"] | bool:
+    """Says which candidates are not more similar than the row's limit."""
+    if rows.limit is None:
         return True
     # Negated, so that what is not a number stays and shows.
-    return lax.stop_gradient(~(similarities > (positive + false_negative_margin)[:, None]))
-
-
-def pick(matrix: Float[Array, "n m"], mask: Bool[Array, "n m"]) -> Float[Array, " n"]:
-    """Takes the one entry of each row that the mask marks.
-
-    Its gradient joins that of the softmax before any matrix product, which keeps the digits of `p -
-    1`.
-    """
-    return jnp.sum(jnp.where(mask, matrix, 0), axis=1)
-
-
-def logsumexp(*blocks: Float[Array, "n _"]) -> Float[Array, " n"]:
-    """Computes `log sum exp` over the columns of all blocks together, without joining them.
-
-    A row that holds only `-inf` gives `-inf` with gradient 0.
-    """
-    highest = jnp.stack([jnp.max(block, axis=1, initial=-jnp.inf) for block in blocks]).max(axis=0)
-    highest = lax.stop_gradient(jnp.where(jnp.isfinite(highest), highest, 0))
-    exponentials = sum(jnp.sum(jnp.exp(block - highest[:, None]), axis=1) for block in blocks)
-    none = exponentials == 0
-    return jnp.where(none, -jnp.inf, jnp.log(jnp.where(none, 1, exponentials)) + highest)
+    return ~(lax.stop_gradient(similarities) > rows.limit.value[:, None])
 
 
 def equal(left: UInt32[Array, "n 2"], right: UInt32[Array, "m 2"]) -> Bool[Array, "n m"]:

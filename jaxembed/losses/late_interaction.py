@@ -6,6 +6,7 @@ What all of them share:
 - `documents_where [n k]`: False for a document that is none. It is no candidate, unlike one that is
   real but has no token: that scores -1e9. `where [n]`: the same for whole rows. A row whose
   positive is not real counts for nothing.
+- `block_size`, `axis_name` of the ranking loss are those of `jaxembed.losses.in_batch`.
 - `similarity_fn`: one of `jaxembed.late_interaction`, called with both masks. For all pairs:
   `maxsim`, `mean_maxsim`, `xtr`; for a query and its own documents: `paired_maxsim`,
   `paired_mean_maxsim`.
@@ -17,11 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, UInt32
 
-from jaxembed.late_interaction import maxsim, paired_maxsim
+from jaxembed.late_interaction import maxsim, paired_maxsim, xtr
+from jaxembed.losses.across import across_of
 from jaxembed.losses.arguments import (
     check_one_of,
     check_positive,
@@ -29,9 +32,12 @@ from jaxembed.losses.arguments import (
     clean,
     takes_columns,
 )
-from jaxembed.losses.in_batch import equal, logsumexp, pick
+from jaxembed.losses.in_batch import equal
+from jaxembed.losses.over_candidates import LogSumExp, Own
 from jaxembed.losses.reduction import mean, reduce
+from jaxembed.losses.streaming import reduce_over_candidates
 from jaxembed.losses.teacher_scores import kl_divergences, margin_errors
+from jaxembed.mesh_axes import Axis
 from jaxembed.typing import Ids, ReduceFn, Scalar, Where
 
 Queries = Float[Array, "n t d"]
@@ -56,6 +62,8 @@ def multi_vector_multiple_negatives_ranking_loss(
     documents_where: DocumentsWhere | None = None,
     where: Where | None = None,
     reduce_fn: ReduceFn | None = mean,
+    block_size: int | None = None,
+    axis_name: Axis | None = None,
 ) -> Array:
     """Computes how badly each query finds its positive, the first document, among the batch's.
 
@@ -68,8 +76,8 @@ def multi_vector_multiple_negatives_ranking_loss(
         scale: inverse temperature, > 0. 1 suits sums over the tokens of a query, 20 their means.
 
     Raises:
-        ValueError: shapes that do not agree, ids without those of the other documents, or a scale
-            that is not above 0.
+        ValueError: shapes that do not agree, ids without those of the other documents, a scale that
+            is not above 0, or xtr over devices.
 
     Source: Khattab and Zaharia, ColBERT: Efficient and Effective Passage Search via Contextualized
     Late Interaction over BERT, 2020.
@@ -80,21 +88,47 @@ def multi_vector_multiple_negatives_ranking_loss(
     Array(0.7981, dtype=float32)
     """
     check_positive(scale=scale)
+    if axis_name is not None and getattr(similarity_fn, "func", similarity_fn) is xtr:
+        raise ValueError(
+            "xtr selects among the documents of the whole batch, which are not on one device; leave"
+            " out axis_name (under jax.jit sharded arrays do), or take maxsim or mean_maxsim"
+        )
     queries, documents, query_mask, document_mask, real = _complete(
         queries, documents, query_mask, document_mask, documents_where, where
     )
     n, k = real.shape
-    similarities = similarity_fn(
-        queries,
-        documents.reshape(n * k, *documents.shape[2:]),
-        query_mask=query_mask,
-        document_mask=document_mask.reshape(n * k, -1),
-    )  # [n m]
-    own_positive = k * jnp.arange(n)[:, None] == jnp.arange(n * k)[None]
-    keep = real.reshape(1, -1) & _unlike_positive(ids, document_ids, (n, k)) | own_positive
-    logits = jnp.where(keep, scale * similarities, -jnp.inf)
-    values = logsumexp(logits) - scale * pick(similarities, own_positive)
-    return reduce(values, real[:, 0], reduce_fn)
+    index = across_of(axis_name).index * n + jnp.arange(n, dtype=jnp.int32)
+    ids, document_ids = _complete_ids(ids, document_ids, (n, k))
+    rows = queries, query_mask, index, ids
+    flat = lambda x: x.reshape(n * k, *x.shape[2:])  # noqa: E731
+    first = jnp.broadcast_to(jnp.arange(k) == 0, (n, k))
+    owner = jnp.repeat(index, k).reshape(n, k)
+    candidates = jax.tree.map(flat, (documents, document_mask, owner, first, real, document_ids))
+
+    def parts(rows, candidates, scale):
+        queries, query_mask, index, ids = rows
+        documents, document_mask, owner, first, real, document_ids = candidates
+        similarities = similarity_fn(
+            queries, documents, query_mask=query_mask, document_mask=document_mask
+        )  # [n m]
+        own_positive = (index[:, None] == owner[None]) & first[None]
+        keep = real[None] if ids is None else real[None] & ~equal(ids, document_ids)
+        logits = scale * similarities
+        column = k * (index - owner[:1])
+        column = jnp.where(jnp.any(own_positive, axis=1), column, -1)
+        return Own(logits, column), LogSumExp(((logits, keep | own_positive),))
+
+    return reduce_over_candidates(
+        parts,
+        lambda of_parts, _: of_parts[1] - of_parts[0],
+        rows,
+        candidates,
+        (scale,),
+        where=real[:, 0],
+        reduce_fn=reduce_fn,
+        block_size=block_size,
+        axis_name=axis_name,
+    )
 
 
 @takes_columns
@@ -236,16 +270,16 @@ def _complete(queries, documents, query_mask, document_mask, documents_where, wh
     return queries, documents, query_tokens, document_tokens, real
 
 
-def _unlike_positive(
+def _complete_ids(
     ids: Ids | None, document_ids: DocumentIds | None, shape: tuple[int, int]
-) -> Bool[Array, "n m"] | bool:
-    """Says which documents have another id than the row's positive."""
+) -> tuple[Ids | None, DocumentIds | None]:
+    """Checks the ids and takes those that are missing from the others."""
     check_shape((shape[0], 2), ids=ids)
     check_shape((*shape, 2), document_ids=document_ids)
-    if document_ids is None:
-        if ids is None:
-            return True
+    if document_ids is None and ids is not None:
         if shape[1] > 1:
             raise ValueError(f"ids with {shape[1]} documents a row need document_ids; got none")
-        document_ids = ids[:, None]
-    return ~equal(document_ids[:, 0] if ids is None else ids, document_ids.reshape(-1, 2))
+        return ids, ids[:, None]
+    if ids is None and document_ids is not None:
+        return document_ids[:, 0], document_ids
+    return ids, document_ids

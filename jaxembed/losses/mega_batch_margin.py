@@ -6,14 +6,23 @@ The arguments that all in-batch losses share are explained in `jaxembed.losses.i
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from jaxembed.losses.arguments import check_positive, takes_columns
-from jaxembed.losses.in_batch import gather, negatives, not_closer, own, pick
-from jaxembed.losses.reduction import mean, reduce
-from jaxembed.selection import first_max
-from jaxembed.similarity import cosine
+from jaxembed.losses.in_batch import (
+    gather,
+    limited,
+    negatives,
+    not_closer,
+    own,
+    own_column,
+    prepared,
+)
+from jaxembed.losses.over_candidates import Hardest, Own
+from jaxembed.losses.reduction import mean
+from jaxembed.losses.streaming import reduce_over_candidates
+from jaxembed.mesh_axes import Axis
+from jaxembed.similarity import cosine, factored
 from jaxembed.typing import Embeddings, Ids, ReduceFn, Scalar, SimilarityFn, Where
 
 
@@ -31,6 +40,8 @@ def mega_batch_margin_loss(
     similarity_fn: SimilarityFn = cosine,
     where: Where | None = None,
     reduce_fn: ReduceFn | None = mean,
+    block_size: int | None = None,
+    axis_name: Axis | None = None,
 ) -> Array:
     """Computes two hinges: the positive should be similar enough, the hardest negative not too.
 
@@ -54,13 +65,38 @@ def mega_batch_margin_loss(
     Array(0.35, dtype=float32)
     """
     check_positive(scale=scale)
-    rows, _, documents = gather(anchors, positives, ids=ids, anchor_ids=anchor_ids, where=where)
-    itself = own(rows, documents)
-    similarities = similarity_fn(rows.anchors, documents.embeddings)  # [n m]
-    positive = pick(similarities, itself)
-    keep = negatives(rows, documents) & ~itself
-    keep &= not_closer(similarities, positive, false_negative_margin)
-    negative = first_max(jnp.where(keep, scale * similarities, -jnp.inf))
-    values = jax.nn.relu(positive_margin - scale * positive)
-    values += jax.nn.relu(negative - negative_margin)
-    return reduce(values, where, reduce_fn)
+    prepare, similarity = factored(similarity_fn)
+    rows, _, documents = gather(
+        anchors,
+        positives,
+        prepare=prepare,
+        ids=ids,
+        anchor_ids=anchor_ids,
+        where=where,
+        axis_name=axis_name,
+    )
+
+    def parts(rows, documents, scale, *_):
+        rows, itself = prepared(rows, prepare), own(rows, documents)
+        similarities = similarity(rows.anchors, documents.embeddings)  # [n m]
+        keep = negatives(rows, documents) & not_closer(similarities, rows) & ~itself
+        logits = scale * similarities
+        positive = Own(logits, own_column(rows, documents))
+        return positive, Hardest(logits, keep, documents.owner)
+
+    def values(of_parts, _, positive_margin, negative_margin):
+        positive, negative = of_parts
+        too_far, too_close = positive_margin - positive, negative - negative_margin
+        return jax.nn.relu(too_far) + jax.nn.relu(too_close)
+
+    return reduce_over_candidates(
+        parts,
+        values,
+        limited(rows, prepare, similarity, false_negative_margin)._replace(positives=None),
+        documents,
+        (scale, positive_margin, negative_margin),
+        where=where,
+        reduce_fn=reduce_fn,
+        block_size=block_size,
+        axis_name=axis_name,
+    )

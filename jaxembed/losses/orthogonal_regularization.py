@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxembed.losses.arguments import check_not_negative, check_shape, clean, is_zero, takes_columns
-from jaxembed.losses.in_batch import equal
-from jaxembed.similarity import cosine
+from jaxembed.losses.arguments import check_not_negative, is_zero, takes_columns
+from jaxembed.losses.in_batch import gather, negatives, own, prepared
+from jaxembed.losses.over_candidates import Total
+from jaxembed.losses.streaming import reduce_over_candidates
+from jaxembed.mesh_axes import Axis
+from jaxembed.similarity import cosine, factored
 from jaxembed.typing import Embeddings, Ids, Scalar, SimilarityFn, Where
 
 
@@ -21,6 +24,8 @@ def global_orthogonal_regularization_loss(
     second_moment_weight: Scalar = 1.0,
     similarity_fn: SimilarityFn = cosine,
     where: Where | None = None,
+    block_size: int | None = None,
+    axis_name: Axis | None = None,
 ) -> Array:
     """Computes how far the similarities of different rows are from those of random directions.
 
@@ -43,18 +48,32 @@ def global_orthogonal_regularization_loss(
     check_not_negative(mean_weight=mean_weight, second_moment_weight=second_moment_weight)
     if is_zero(mean_weight) and is_zero(second_moment_weight):
         raise ValueError("mean_weight and second_moment_weight must not both be 0; got 0 and 0")
-    n, d = embeddings.shape
-    check_shape((n,), where=where)
-    check_shape((n, 2), ids=ids)
-    (embeddings,) = clean(where, embeddings)
-    keep = ~jnp.eye(n, dtype=bool)
-    if where is not None:
-        keep &= where[:, None] & where[None, :]
-    if ids is not None:
-        keep &= ~equal(ids, ids)
-    similarities = jnp.where(keep, similarity_fn(embeddings, embeddings), 0)
-    pairs = jnp.maximum(jnp.sum(keep, dtype=similarities.dtype), 1)
-    first_moment = jnp.sum(similarities) / pairs
-    second_moment = jnp.sum(jnp.square(similarities)) / pairs
-    spread = jax.nn.relu(second_moment - 1 / d)
-    return jnp.square(first_moment) * mean_weight + spread * second_moment_weight
+    prepare, similarity = factored(similarity_fn)
+    rows, texts, _ = gather(
+        embeddings, embeddings, prepare=prepare, ids=ids, where=where, axis_name=axis_name
+    )
+
+    def parts(rows, texts):
+        rows = prepared(rows, prepare)
+        similarities = similarity(rows.anchors, texts.embeddings)  # [n m]
+        keep = negatives(rows, texts) & ~own(rows, texts)
+        count = Total(jnp.ones_like(similarities), keep)
+        return Total(similarities, keep), Total(jnp.square(similarities), keep), count
+
+    def regularization(sums, _, mean_weight, second_moment_weight):
+        first, second, pairs = jnp.sum(sums, axis=0)
+        pairs = jnp.maximum(pairs, 1)
+        spread = jax.nn.relu(second / pairs - 1 / embeddings.shape[1])
+        return jnp.square(first / pairs) * mean_weight + spread * second_moment_weight
+
+    return reduce_over_candidates(
+        parts,
+        lambda sums: jnp.stack(sums, axis=1),
+        rows._replace(positives=None),
+        texts,
+        where=where,
+        reduce_fn=regularization,
+        reduce_numbers=(mean_weight, second_moment_weight),
+        block_size=block_size,
+        axis_name=axis_name,
+    )

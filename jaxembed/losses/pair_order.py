@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxembed.losses.across import across_of
 from jaxembed.losses.arguments import (
     check_not_negative,
     check_positive,
@@ -18,9 +19,12 @@ from jaxembed.losses.arguments import (
     is_zero,
     takes_columns,
 )
-from jaxembed.losses.in_batch import equal, gather, logsumexp, own
+from jaxembed.losses.in_batch import equal, gather, own, prepared
+from jaxembed.losses.over_candidates import LogSumExp
 from jaxembed.losses.reduction import mean
-from jaxembed.similarity import as_float32, cosine, paired_angle, paired_cosine
+from jaxembed.losses.streaming import reduce_over_candidates
+from jaxembed.mesh_axes import Axis
+from jaxembed.similarity import as_float32, dot, paired_angle, paired_cosine, unit
 from jaxembed.typing import (
     Embeddings,
     Ids,
@@ -82,6 +86,8 @@ def angle_loss(
     ibn_w: Scalar = 0.0,
     negatives_where: NegativesWhere | None = None,
     where: Where | None = None,
+    block_size: int | None = None,
+    axis_name: Axis | None = None,
 ) -> Array:
     """Computes CoSENT with the angle between complex embeddings, and the two other terms of AnglE.
 
@@ -120,8 +126,16 @@ def angle_loss(
     check_shape((n,), scores=scores)
     check_shape((n, 2), ids=ids)
     rows, _, documents = gather(
-        left, right, negatives, negatives_where=negatives_where, where=where
+        left,
+        right,
+        negatives,
+        anchor_ids=ids,
+        negatives_where=negatives_where,
+        where=where,
+        axis_name=axis_name,
     )
+    rows = prepared(rows, as_float32)
+    everywhere = across_of(axis_name)
     pair_scores = scores.astype(as_float32(left).dtype)
     k = 0 if negatives is None else negatives.shape[1]
     pair_scores = jnp.concatenate([pair_scores, jnp.repeat(1 - pair_scores, k)])
@@ -134,25 +148,45 @@ def angle_loss(
         )
         return jnp.concatenate([of_right, of_negatives.reshape(n * k)])
 
+    def disorder(logits):
+        pairs = everywhere.gather((logits, pair_scores, documents.real))
+        return everywhere.agree(_disorder(*pairs))
+
     terms = []
     if not is_zero(angle_w):
         angles = with_documents(paired_angle)
         logits = angles * scale if angle_tau is None else angles / angle_tau
-        terms.append(angle_w * _disorder(logits, pair_scores, documents.real))
+        terms.append(angle_w * disorder(logits))
     if not is_zero(cosine_w):
         logits = with_documents(paired_cosine) / cosine_tau
-        terms.append(cosine_w * _disorder(logits, pair_scores, documents.real))
+        terms.append(cosine_w * disorder(logits))
     if not is_zero(ibn_w):
-        logits = cosine(rows.anchors, documents.embeddings) / cosine_tau
-        logits = jnp.where(documents.real[None, :], logits, -jnp.inf)
-        right_for = own(rows, documents)
-        if ids is not None:
-            right_for |= equal(ids, ids[documents.owner])
-        right_for &= documents.paired[None, :]
-        values = logsumexp(logits) - logsumexp(jnp.where(right_for, logits, -jnp.inf))
-        positive = documents.real[: len(scores)] & (scores > 0.5)
-        terms.append(ibn_w * mean(jnp.where(positive, values, 0), positive))
+        terms.append(
+            ibn_w
+            * reduce_over_candidates(
+                _among_documents,
+                lambda of_parts, _: of_parts[0] - of_parts[1],
+                rows._replace(anchors=unit(rows.anchors), positives=None),
+                documents._replace(embeddings=unit(documents.embeddings)),
+                (cosine_tau,),
+                where=documents.real[:n] & (scores > 0.5),
+                reduce_fn=mean,
+                block_size=block_size,
+                axis_name=axis_name,
+            )
+        )
     return sum(terms, start=jnp.zeros((), pair_scores.dtype))
+
+
+def _among_documents(rows, documents, cosine_tau):
+    """Compares with all documents, and with those that are right for the row."""
+    logits = dot(rows.anchors, documents.embeddings) / cosine_tau
+    real = jnp.broadcast_to(documents.real[None, :], logits.shape)
+    right = own(rows, documents)
+    if rows.anchor_ids is not None:
+        right |= equal(rows.anchor_ids, documents.anchor_ids)
+    right &= real & documents.paired[None, :]
+    return LogSumExp(((logits, real),)), LogSumExp(((logits, right),))
 
 
 def _disorder(logits: Values, scores: Scores, where: Where | None) -> Array:
@@ -174,4 +208,5 @@ def _disorder(logits: Values, scores: Scores, where: Where | None) -> Array:
     terms = logits + above[first_above]
     if where is not None:
         terms = jnp.where(where[order], terms, -jnp.inf)
-    return logsumexp(jnp.append(terms, 0)[None])[0]
+    exponents = jnp.append(terms, 0)[None]
+    return LogSumExp(((exponents, ~jnp.isneginf(exponents)),)).of_all()[0]

@@ -6,7 +6,6 @@ The arguments that all in-batch losses share are explained in `jaxembed.losses.i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -19,14 +18,18 @@ from jaxembed.losses.arguments import (
 )
 from jaxembed.losses.in_batch import (
     gather,
-    logsumexp,
+    limited,
     negatives as negatives_of,
     not_closer,
     own,
-    pick,
+    own_column,
+    prepared,
 )
-from jaxembed.losses.reduction import mean, reduce
-from jaxembed.similarity import cosine
+from jaxembed.losses.over_candidates import LogSumExp, Own
+from jaxembed.losses.reduction import mean
+from jaxembed.losses.streaming import reduce_over_candidates
+from jaxembed.mesh_axes import Axis
+from jaxembed.similarity import cosine, factored
 from jaxembed.typing import (
     Embeddings,
     Ids,
@@ -63,6 +66,8 @@ def multiple_negatives_ranking_loss(
     negatives_where: NegativesWhere | None = None,
     where: Where | None = None,
     reduce_fn: ReduceFn | None = mean,
+    block_size: int | None = None,
+    axis_name: Axis | None = None,
 ) -> Array:
     """Computes how badly each anchor finds its positive among the batch's documents (InfoNCE).
 
@@ -112,51 +117,74 @@ def multiple_negatives_ranking_loss(
     _check_choices(directions, partition_mode, hardness_mode)
     check_positive(scale=scale)
     check_not_negative(hardness_strength=hardness_strength)
+    prepare, similarity = factored(similarity_fn)
     rows, queries, documents = gather(
         anchors,
         positives,
         negatives,
+        prepare=prepare,
         ids=ids,
         anchor_ids=anchor_ids,
         negative_ids=negative_ids,
         negatives_where=negatives_where,
         where=where,
+        axis_name=axis_name,
     )
-    own_query, own_document = own(rows, queries), own(rows, documents)
-    own_positive = own_document & documents.paired[None, :]
 
-    similarities = similarity_fn(rows.anchors, documents.embeddings)  # [n m]
-    positive = pick(similarities, own_positive)  # [n]
-    logits = scale * similarities
-    if hardness_mode is not None:
-        harder = {
-            "in_batch_negatives": ~own_document,
-            "hard_negatives": own_document & ~own_positive,
-            "all_negatives": ~own_positive,
-        }[hardness_mode]
-        logits += jnp.where(harder, hardness_strength * lax.stop_gradient(similarities), 0)
+    def parts(rows, candidates, scale, hardness_strength):
+        rows = prepared(rows, prepare)
+        queries, documents = candidates
+        own_document = own(rows, documents)
+        own_positive = own_document & documents.paired[None, :]
 
-    admit = partial(not_closer, positive=positive, false_negative_margin=false_negative_margin)
-    keep = (negatives_of(rows, documents) & admit(similarities)) | own_positive
-    partitions = [jnp.where(keep, logits, -jnp.inf)]
-    if "doc_to_query" in directions:
-        similarities = similarity_fn(rows.positives, queries.embeddings)
-        keep = (negatives_of(rows, queries) & admit(similarities)) | own_query
-        partitions.append(jnp.where(keep, scale * similarities, -jnp.inf))
-    if "query_to_query" in directions:
-        similarities = similarity_fn(rows.anchors, queries.embeddings)
-        keep = negatives_of(rows, queries) & admit(similarities) & ~own_query
-        partitions.append(jnp.where(keep, scale * similarities, -jnp.inf))
-    if "doc_to_doc" in directions:
-        similarities = similarity_fn(rows.positives, documents.embeddings)
-        keep = negatives_of(rows, documents) & admit(similarities) & ~own_document
-        partitions.append(jnp.where(keep, scale * similarities, -jnp.inf))
+        def compare(x, candidates):
+            similarities = similarity(x, candidates.embeddings)  # [n m]
+            return similarities, negatives_of(rows, candidates) & not_closer(similarities, rows)
 
-    if partition_mode == "joint":
-        normaliser = logsumexp(*partitions)
-    else:
-        normaliser = jnp.mean(jnp.stack([logsumexp(logits) for logits in partitions]), axis=0)
-    return reduce(normaliser - scale * positive, where, reduce_fn)
+        similarities, keep = compare(rows.anchors, documents)
+        logits = scale * similarities
+        if hardness_mode is not None:
+            harder = {
+                "in_batch_negatives": ~own_document,
+                "hard_negatives": own_document & ~own_positive,
+                "all_negatives": ~own_positive,
+            }[hardness_mode]
+            logits += jnp.where(harder, hardness_strength * lax.stop_gradient(similarities), 0)
+        positive = Own(logits, own_column(rows, documents))
+        partitions = [(logits, keep | own_positive)]
+
+        if "doc_to_query" in directions:
+            similarities, keep = compare(rows.positives, queries)
+            partitions.append((scale * similarities, keep | own(rows, queries)))
+        if "query_to_query" in directions:
+            similarities, keep = compare(rows.anchors, queries)
+            partitions.append((scale * similarities, keep & ~own(rows, queries)))
+        if "doc_to_doc" in directions:
+            similarities, keep = compare(rows.positives, documents)
+            partitions.append((scale * similarities, keep & ~own_document))
+
+        if partition_mode == "joint":
+            return positive, LogSumExp(tuple(partitions))
+        return positive, *(LogSumExp((block,)) for block in partitions)
+
+    def values(of_parts, *_):
+        positive, *normalisers = of_parts
+        return sum(normalisers) / len(normalisers) - positive
+
+    rows = limited(rows, prepare, similarity, false_negative_margin)
+    if not {"doc_to_query", "doc_to_doc"} & set(directions):
+        rows = rows._replace(positives=None)
+    return reduce_over_candidates(
+        parts,
+        values,
+        rows,
+        (queries if len(directions) > 1 else None, documents),
+        (scale, hardness_strength),
+        where=where,
+        reduce_fn=reduce_fn,
+        block_size=block_size,
+        axis_name=axis_name,
+    )
 
 
 @takes_columns
@@ -174,6 +202,8 @@ def multiple_negatives_symmetric_ranking_loss(
     negatives_where: NegativesWhere | None = None,
     where: Where | None = None,
     reduce_fn: ReduceFn | None = mean,
+    block_size: int | None = None,
+    axis_name: Axis | None = None,
 ) -> Array:
     """Computes the ranking loss both ways: anchors find positives, positives find anchors.
 
@@ -205,6 +235,8 @@ def multiple_negatives_symmetric_ranking_loss(
         negatives_where=negatives_where,
         where=where,
         reduce_fn=reduce_fn,
+        block_size=block_size,
+        axis_name=axis_name,
     )
 
 

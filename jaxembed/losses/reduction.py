@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from jaxembed.typing import ReduceFn, Values, Where
+from jaxembed.typing import ReduceFn, Where
 
 Entries = Float[Array, "*rows"]
+Columns = Float[Array, "n *columns"]
 Real = Bool[Array, "*rows"]
 
 
@@ -28,8 +29,9 @@ def total(values: Entries, where: Real | None = None) -> Array:
     return jnp.sum(values, where=where)
 
 
-def reduce(values: Values, where: Where | None, reduce_fn: ReduceFn | None) -> Array:
+def reduce(values: Columns, where: Where | None, reduce_fn: ReduceFn | None) -> Array:
     """Applies `reduce_fn`, or returns one value per row, 0 for masked rows, where it is None."""
     if where is not None:
-        values = jnp.where(where, values, 0)
+        real = jnp.expand_dims(where, tuple(range(1, values.ndim)))
+        values = jnp.where(real, values, 0)
     return values if reduce_fn is None else reduce_fn(values, where)

@@ -10,9 +10,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxembed.losses.arguments import check_positive, takes_columns
-from jaxembed.losses.in_batch import gather, negatives, not_closer, own, pick
-from jaxembed.losses.reduction import mean, reduce
-from jaxembed.similarity import cosine
+from jaxembed.losses.in_batch import gather, limited, negatives, not_closer, own, prepared
+from jaxembed.losses.over_candidates import Total
+from jaxembed.losses.reduction import mean
+from jaxembed.losses.streaming import reduce_over_candidates
+from jaxembed.mesh_axes import Axis
+from jaxembed.similarity import cosine, factored
 from jaxembed.typing import Embeddings, Ids, ReduceFn, Scalar, SimilarityFn, Where
 
 
@@ -29,6 +32,8 @@ def sigmoid_loss(
     similarity_fn: SimilarityFn = cosine,
     where: Where | None = None,
     reduce_fn: ReduceFn | None = mean,
+    block_size: int | None = None,
+    axis_name: Axis | None = None,
 ) -> Array:
     """Computes the binary cross-entropy of "do these two belong together?" for all pairs.
 
@@ -51,12 +56,33 @@ def sigmoid_loss(
     Array(2.4191, dtype=float32)
     """
     check_positive(scale=scale)
-    rows, _, documents = gather(anchors, positives, ids=ids, anchor_ids=anchor_ids, where=where)
-    itself = own(rows, documents)
-    similarities = similarity_fn(rows.anchors, documents.embeddings)  # [n m]
-    keep = negatives(rows, documents) & ~itself
-    keep &= not_closer(similarities, pick(similarities, itself), false_negative_margin)
-    logits = scale * similarities + bias
-    costs = jax.nn.softplus(jnp.where(itself, -logits, logits))
-    values = jnp.sum(jnp.where(keep | itself, costs, 0), axis=1)
-    return reduce(values, where, reduce_fn)
+    prepare, similarity = factored(similarity_fn)
+    rows, _, documents = gather(
+        anchors,
+        positives,
+        prepare=prepare,
+        ids=ids,
+        anchor_ids=anchor_ids,
+        where=where,
+        axis_name=axis_name,
+    )
+
+    def parts(rows, documents, scale, bias):
+        rows, itself = prepared(rows, prepare), own(rows, documents)
+        similarities = similarity(rows.anchors, documents.embeddings)  # [n m]
+        keep = (negatives(rows, documents) & not_closer(similarities, rows)) | itself
+        logits = scale * similarities + bias
+        costs = jax.nn.softplus(logits * jnp.where(itself, -1.0, 1.0).astype(logits.dtype))
+        return (Total(costs, keep),)
+
+    return reduce_over_candidates(
+        parts,
+        lambda of_parts, *_: of_parts[0],
+        limited(rows, prepare, similarity, false_negative_margin)._replace(positives=None),
+        documents,
+        (scale, bias),
+        where=where,
+        reduce_fn=reduce_fn,
+        block_size=block_size,
+        axis_name=axis_name,
+    )

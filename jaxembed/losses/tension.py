@@ -19,6 +19,7 @@ from jaxembed.losses.arguments import (
 from jaxembed.losses.elementwise import binary_cross_entropy
 from jaxembed.losses.ranking import multiple_negatives_symmetric_ranking_loss
 from jaxembed.losses.reduction import mean, reduce, total
+from jaxembed.mesh_axes import Axis
 from jaxembed.similarity import cosine, paired_dot
 from jaxembed.typing import Embeddings, Ids, PairedFn, ReduceFn, Scalar, Scores, SimilarityFn, Where
 
@@ -69,6 +70,8 @@ def contrastive_tension_in_batch_negatives_loss(
     similarity_fn: SimilarityFn = cosine,
     where: Where | None = None,
     reduce_fn: ReduceFn | None = mean,
+    block_size: int | None = None,
+    axis_name: Axis | None = None,
 ) -> Array:
     """Computes how badly each copy's embedding of a text finds the other's among all texts.
 
@@ -93,4 +96,6 @@ def contrastive_tension_in_batch_negatives_loss(
         similarity_fn=similarity_fn,
         where=where,
         reduce_fn=reduce_fn,
+        block_size=block_size,
+        axis_name=axis_name,
     )

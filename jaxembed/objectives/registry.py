@@ -22,7 +22,10 @@ from jaxembed.objectives.columns import encode_columns, loss_keywords
 from jaxembed.typing import Batch, EncodeFn, LossFn, ObjectiveFn, Params, Roles
 
 Metrics = dict[str, Array]
-NOT_SETTINGS = {"where", "reduce_fn", "negatives_where", "ids", "anchor_ids", "negative_ids"}
+NOT_SETTINGS = {
+    *("where", "negatives_where", "ids", "anchor_ids", "negative_ids"),
+    *("reduce_fn", "axis_name"),
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,6 @@ class Objective:
         texts = [jnp.zeros((2, 2)) for _ in self.roles.texts]
         labels = {name: jnp.zeros(2) for name in self.roles.labels}
         jax.eval_shape(functools.partial(self.loss, **settings), *texts, **labels)  # refuses early
-
         def objective(
             params: Params,
             batch: Batch,

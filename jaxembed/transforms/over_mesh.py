@@ -1,0 +1,97 @@
+"""In-batch losses over a mesh: every row against the candidates of all devices, none copied."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxembed.mesh_axes import AxisName, Ring
+from jaxembed.typing import LossFn
+
+
+def over_mesh(
+    loss: LossFn,
+    mesh: Mesh,
+    *,
+    axis_name: AxisName = "data",
+    block_size: int | None = None,
+    ring: bool = False,
+) -> LossFn:
+    """Returns the loss for arrays whose rows are spread over a mesh: the same value and gradients.
+
+    A block of rows at a time is gathered from all devices, past the candidates that each of them
+    keeps, so that a device has no more than its own rows and `block_size` times its candidates in
+    memory. With `ring` rows stay and candidates travel: a third more work in fewer and larger
+    messages, for networks on which many small ones are slow.
+
+    Takes what the loss takes: arrays with leading n, of all rows, and numbers. `matryoshka` and
+    `adaptive_layer` go inside or outside.
+
+    Args:
+        loss: an in-batch loss (one that takes `axis_name`). Any other runs on sharded arrays under
+            `jax.jit` as it is.
+        axis_name: the axis of the mesh over which rows are spread, or several (not for a ring).
+        block_size: rows compared at once, over all devices; in a ring, on each device. None: all.
+
+    Raises:
+        ValueError: a loss that is no in-batch loss, an axis that the mesh does not have, rows that
+            do not divide over the devices.
+
+    Sources: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup,
+    2021; Liu et al., Ring Attention with Blockwise Transformers for Near-Infinite Context, 2023.
+
+    >>> from jaxembed.losses import multiple_negatives_ranking_loss
+    >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    >>> loss = over_mesh(multiple_negatives_ranking_loss, mesh, block_size=1)
+    >>> loss(jnp.eye(2), jnp.eye(2), scale=1.0).round(4)
+    Array(0.3133, dtype=float32)
+    """
+    name = getattr(loss, "__name__", repr(loss))
+    if "axis_name" not in inspect.signature(loss).parameters:
+        raise ValueError(
+            f"{name} takes no axis_name, so it cannot run device by device; under jax.jit it takes"
+            " sharded arrays as it is"
+        )
+    axes = (axis_name,) if isinstance(axis_name, str) else axis_name
+    if missing := [axis for axis in axes if axis not in mesh.axis_names]:
+        raise ValueError(f"the mesh has the axes {mesh.axis_names}; got axis_name {missing[0]!r}")
+    if ring and len(axes) > 1:
+        raise ValueError(f"a ring goes along one axis of the mesh; got {axes}")
+    devices = int(np.prod([mesh.shape[axis] for axis in axes]))
+    over = Ring(*axes) if ring else axes
+    rows, everywhere = PartitionSpec(axes), PartitionSpec()
+
+    @functools.wraps(loss)
+    def of_all_devices(*columns: Any, **keywords: Any) -> Array:
+        arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array | np.ndarray)}
+        settings = {k: v for k, v in keywords.items() if k not in arrays}
+        specs = {k: rows if k != "key" and v.ndim else everywhere for k, v in arrays.items()}
+        for array in jax.tree.leaves((columns, [v for k, v in arrays.items() if specs[k] == rows])):
+            if array.shape[0] % devices:
+                raise ValueError(
+                    f"{name} over {devices} devices needs a multiple of {devices} rows, with where"
+                    f" False for those that fill up; got {array.shape[0]}"
+                )
+
+        def of_this_device(columns, arrays):
+            return loss(*columns, **arrays, **settings, block_size=block_size, axis_name=over)
+
+        if jax.sharding.get_abstract_mesh().explicit_axes:
+            sharding = functools.partial(NamedSharding, mesh)
+            columns = jax.sharding.reshard(columns, sharding(rows))
+            arrays = {k: jax.sharding.reshard(v, sharding(specs[k])) for k, v in arrays.items()}
+        return jax.shard_map(
+            of_this_device,
+            mesh=mesh,
+            in_specs=(rows, specs),
+            out_specs=everywhere,
+            axis_names=set(axes),
+        )(columns, arrays)
+
+    return of_all_devices

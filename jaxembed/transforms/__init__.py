@@ -4,4 +4,5 @@ Most are functions of functions: each takes an encode or a loss function and ret
 """
 
 from jaxembed.transforms.by_length import by_length as by_length
+from jaxembed.transforms.cached import cached as cached
 from jaxembed.transforms.over_mesh import over_mesh as over_mesh

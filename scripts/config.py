@@ -52,6 +52,8 @@ class Config:
     """By how much."""
     false_negative_margin: float | None = None
     """A candidate that is closer than the positive by more is no negative."""
+    block_size: int | None = None
+    """Rows that are compared with the whole batch at once, for large batches; all if None."""
 
     # Steps
     steps: int = 120
@@ -60,6 +62,9 @@ class Config:
     """Number of passes over the data instead."""
     batch_size: int = 128
     """Rows of a step, over all devices."""
+    mini_batch_size: int | None = None
+    """Rows that each device encodes at once: a large batch in the memory of a small one, for a
+    third more work. All if None."""
     batch_plan: Literal["no_duplicates", "plain"] = "no_duplicates"
     """Whether a batch may hold the same text twice."""
     learning_rate: float = 2e-4
@@ -126,6 +131,7 @@ SETTINGS = (
     "hardness_mode",
     "hardness_strength",
     "false_negative_margin",
+    "block_size",
 )
 # What may differ between a run and its continuation.
 FREE = (

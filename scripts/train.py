@@ -61,7 +61,7 @@ from jaxembed.training import (
     replicated,
     warmup_schedule,
 )
-from jaxembed.transforms import by_length
+from jaxembed.transforms import by_length, cached
 from jaxembed.typing import Roles
 
 
@@ -80,6 +80,8 @@ def main(config: Config) -> int:
     n_devices = mesh.devices.size
     if config.batch_size % n_devices:
         raise ConfigError(f"batch_size {config.batch_size} is no multiple of {n_devices} devices")
+    if config.mini_batch_size is not None and config.mini_batch_size < 1:
+        raise ConfigError(f"mini_batch_size must be at least 1; got {config.mini_batch_size}")
     encoder = load(
         config.model,
         dtype=config.dtype,
@@ -94,7 +96,10 @@ def main(config: Config) -> int:
     settings = {
         name: getattr(config, name) for name in SETTINGS if getattr(config, name) is not None
     }
-    objective = entry.build(by_length(encoder.apply), **settings)
+    encode = encoder.apply
+    if config.mini_batch_size is not None:
+        encode = cached(encode, config.mini_batch_size, mesh=mesh)
+    objective = entry.build(by_length(encode), mesh, **settings)
     roles = dataclasses.replace(entry.roles, negatives=config.hard_negatives)
     rows, plan, data_fingerprint = open_data(config, roles)
     steps = config.steps if config.epochs is None else plan.n_steps(config.epochs)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh
 
 from jaxembed.losses import (
     cosine_similarity_loss,
@@ -19,6 +20,7 @@ from jaxembed.losses import (
 )
 from jaxembed.metrics import in_batch_accuracy
 from jaxembed.objectives.columns import encode_columns, loss_keywords
+from jaxembed.transforms import over_mesh
 from jaxembed.typing import Batch, EncodeFn, LossFn, ObjectiveFn, Params, Roles
 
 Metrics = dict[str, Array]
@@ -50,8 +52,11 @@ class Objective:
             and parameter.name not in self.roles.labels
         }
 
-    def build(self, encode: EncodeFn, **settings: Any) -> ObjectiveFn:
+    def build(self, encode: EncodeFn, mesh: Mesh | None = None, **settings: Any) -> ObjectiveFn:
         """Builds the scalar function of (params, batch, key); the encoder has `params["encoder"]`.
+
+        With a `block_size` and a mesh of several devices the loss runs device by device
+        (`over_mesh`).
 
         Raises:
             ValueError: a setting that the loss does not take, or a value that it refuses.
@@ -63,6 +68,10 @@ class Objective:
         texts = [jnp.zeros((2, 2)) for _ in self.roles.texts]
         labels = {name: jnp.zeros(2) for name in self.roles.labels}
         jax.eval_shape(functools.partial(self.loss, **settings), *texts, **labels)  # refuses early
+        loss_fn = self.loss
+        if mesh is not None and mesh.size > 1 and settings.get("block_size"):
+            loss_fn = over_mesh(loss_fn, mesh, block_size=settings.pop("block_size"))
+
         def objective(
             params: Params,
             batch: Batch,
@@ -72,7 +81,7 @@ class Objective:
             carried: Params | None = None,
         ) -> tuple[Array, tuple[Metrics, Params | None]]:
             embeddings = encode_columns(encode, params["encoder"], batch, self.roles, key=key)
-            loss = self.loss(*embeddings, **loss_keywords(batch, self.roles), **settings)
+            loss = loss_fn(*embeddings, **loss_keywords(batch, self.roles), **settings)
             return loss, (self.metrics(embeddings, batch), carried)
 
         return objective

@@ -155,6 +155,21 @@ def test_two_devices_hard_negatives_symmetric_loss_bfloat16_and_workers(data, tm
     assert jaxembed.load(output / "model").dimension == 24
 
 
+@pytest.mark.slow
+def test_mini_batches_and_blocks_on_two_devices_train_as_the_whole_batch(data, tmp_path):
+    two = {**ENVIRONMENT, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    losses = []
+    for name, flags in (("whole", ()), ("parts", ("--mini-batch-size", "3", "--block-size", "4"))):
+        flags = (*flags, "--hard-negatives", "--steps", "4", "--evaluate", "none")
+        arguments = command(data, tmp_path / name, *flags)
+        result = subprocess.run(arguments, env=two, capture_output=True, text=True, timeout=1200)
+        assert result.returncode == 0, result.stderr
+        records = map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())
+        losses.append([record["loss"] for record in records if record["kind"] == "train"])
+    assert len(losses[0]) == 4
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
 def test_scored_pairs_train_and_evaluate(tmp_path):
     rows = [
         {"sentence1": f"a {word} sat", "sentence2": f"the {other} sat", "score": score}
@@ -198,6 +213,8 @@ WRONG = [
     ({"loss": "cosine_similarity"}, "scores"),
     ({"loss": "cosine_similarity", "columns": ("query", "positive", "scores=pos")}, "pos"),
     ({"scale": -1.0}, "scale must be above 0"),
+    ({"block_size": 0}, "block_size must be a positive integer or None; got 0"),
+    ({"mini_batch_size": 0}, "mini_batch_size must be at least 1; got 0"),
     ({"loss": "cosine_similarity", "scale": 3.0}, "cosine_similarity takes no scale"),
     ({"warmup_share": 1.0}, "warmup_steps must lie in"),
     ({"max_seq_length": 1000}, "max_seq_length must lie between 2 and 64; got 1000"),

@@ -11,12 +11,8 @@ to make it); without one, only ours is measured.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import shutil
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -29,10 +25,10 @@ import report
 import tyro
 from loss_functions import compile_value_and_gradient, inputs, losses_without_workload
 from loss_workloads import Workload, chosen, workloads
+from peer import Peer
 from rich.progress import track
 from timing import enough_repeats, seconds_per_call
 
-HERE = Path(__file__).parent
 TOLERANCE = 1e-3  # relative, of value and gradient norm
 PATIENCE_S = 30.0  # no further round of a loss after so long
 
@@ -60,9 +56,8 @@ def main(config: Config) -> int:
     table = workloads(config.n, config.d)
     if missing := losses_without_workload(table):
         raise ValueError(f"loss_workloads.py has no row for {missing}")
-    if config.torch_python and not shutil.which(config.torch_python):
-        raise ValueError(f"--torch-python must be an interpreter; got {config.torch_python}")
-    peer = Peer(config.torch_python) if config.torch_python else None
+    script = "sentence_transformers_losses.py"
+    peer = Peer(config.torch_python, script) if config.torch_python else None
     settings = {"n": config.n, "d": config.d, "dtype": "float32", "rounds": config.rounds}
     content: dict[str, Any] = {
         "question": "Value and gradient of every loss: ours and the PyTorch library's",
@@ -83,34 +78,6 @@ def main(config: Config) -> int:
     slower = [row["name"] for row in rows if (ratio(row) or 1) < 1]
     print(f"slower than the library: {', '.join(slower) or 'none'}")
     return int(not all(row["agrees"] for row in rows))
-
-
-class Peer:
-    """The process of the other interpreter: a line of JSON in, a line of JSON out."""
-
-    def __init__(self, python: Path):
-        script = HERE / "peers" / "sentence_transformers_losses.py"
-        environment = os.environ | {"PYTHONPATH": str(HERE), "HF_HUB_OFFLINE": "1"}
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(
-            [python, script], stdin=pipe, stdout=pipe, text=True, env=environment
-        )
-        self.versions = {f"library's {name}": v for name, v in self._read().items()}
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        print(json.dumps(request), file=self.process.stdin, flush=True)
-        return self._read()
-
-    def close(self) -> None:
-        self.process.communicate()
-
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise ValueError("the process of the library ended; what it says is above")
-        return json.loads(line)
 
 
 def measure(workload: Workload, config: Config, peer: Peer | None) -> dict[str, Any]:

@@ -41,3 +41,29 @@ def test_wrong_flags_are_one_line(flags, message):
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: {message}")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_streamed_loss_is_measured_beside_its_products(tmp_path):
+    flags = ["--n", "24", "48", "--d", "8", "--block-size", "8", "--dense-limit", "24"]
+    result = run("streamed_loss.py", *flags, "--rounds", "2", "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "streamed_loss.json").read_text())
+    sides = {(row["side"], row["n"]): row for row in content["sides"]}
+    streamed, dense = sides["block_size=8", 24], sides["dense", 24]
+    assert len(streamed["seconds"]) == 2
+    assert streamed["value"] == pytest.approx(dense["value"], rel=1e-5)
+    assert streamed["flops"] == dense["flops"] == 6 * 24**2 * 8
+    assert ("dense", 48) not in sides  # beyond the limit
+    assert ", temporaries in MiB: " in (tmp_path / "streamed_loss.md").read_text()
+
+
+def test_a_cached_step_is_measured_beside_the_plain_one(tmp_path):
+    flags = ["--model", ROOT / "tests/goldens/encoders/tiny", "--batch", "8", "--chunk", "2"]
+    flags += ["--tokens", "8", "--rounds", "1", "--output", tmp_path]
+    result = run("cached_step.py", *flags)  # fails where loss or gradient norm differ
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "cached_step.json").read_text())
+    plain, cached = content["sides"]
+    assert cached["loss"] == pytest.approx(plain["loss"], rel=1e-5)
+    assert 1.2 < cached["flops"] / plain["flops"] < 4 / 3 + 1e-3
+    assert "| ours, cached |" in (tmp_path / "cached_step.md").read_text()

@@ -1,0 +1,241 @@
+"""What does a cached training step cost beside the plain one, in time and memory?
+
+One step of the product: the ranking loss over encoded anchors and positives, its gradient, clipping
+and AdamW, in one compiled program with donated state. Once with all rows encoded at once and once
+with `cached`, which encodes some at a time and each twice. The PyTorch library's step has the same
+weights, tokens and threads. All four agree on loss and gradient norm, then they are measured in
+turns.
+
+    python benchmarks/cached_step.py --torch-python .venv-torch/bin/python
+    python benchmarks/cached_step.py --batch 64 --chunk 16 --dropout
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import report
+import tyro
+from loss_time import TOLERANCE
+from peer import Peer
+from sides import Target, conclude, in_turns, resident_growth, spread
+from timing import enough_repeats, seconds_per_call
+
+from jaxembed.data import (
+    BatchPlan,
+    bind_columns,
+    make_batch,
+    no_duplicates_plan,
+    open_dataset,
+    row_hashes,
+)
+from jaxembed.encoders import Encoder, load
+from jaxembed.encoders.folder import find
+from jaxembed.objectives import REGISTRY
+from jaxembed.training import adamw, batch_sharding, build_train_step, create_state, make_mesh
+from jaxembed.training.compiled import ProgramCost, program_cost
+from jaxembed.transforms import cached
+
+OBJECTIVE = REGISTRY["multiple_negatives_ranking"]
+LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 2e-5, 0.01, 1.0
+OURS, LIBRARY = "ours", "library"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Measures training steps, plain and cached."""
+
+    torch_python: Path | None = None
+    """The interpreter of an environment with torch and sentence-transformers."""
+    model: str = "all-MiniLM-L6-v2"
+    """A name or folder, as `jaxembed.load` takes it."""
+    batch: int = 256
+    """Pairs of texts."""
+    chunk: int = 32
+    """Texts that the cached step encodes at once."""
+    tokens: int = 32
+    """Every text is padded or cut to so many."""
+    dropout: bool = False
+    """With it the sides draw differently, and are not compared."""
+    rounds: int = 7
+    """Measurements of each side; the median counts."""
+    output: Path = Path("runs/benchmarks")
+    """Where the table and all times are written."""
+
+
+class Step:
+    """A compiled training step, and the state that it moves on."""
+
+    def __init__(self, encoder: Encoder, batch: dict[str, Any], config: Config, chunk: int | None):
+        mesh = make_mesh()
+        encode = encoder.apply if chunk is None else cached(encoder.apply, chunk, mesh=mesh)
+        schedule = optax.constant_schedule(LEARNING_RATE)
+        optimizer = adamw(schedule, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM)
+        step = build_train_step(OBJECTIVE.build(encode, mesh), optimizer, schedule, mesh)
+        self.batch = jax.device_put(batch, batch_sharding(mesh))
+        self.key = jax.random.key(0) if config.dropout else None
+        self.state = create_state({"encoder": encoder.params}, optimizer, mesh)
+        begin = time.perf_counter()
+        self.program = step.lower(self.state, self.batch, self.key).compile()
+        self.compile_s = time.perf_counter() - begin
+        self.cost: ProgramCost = program_cost(self.program)
+
+    def __call__(self) -> dict[str, Any]:
+        self.state, metrics = self.program(self.state, self.batch, self.key)
+        return jax.block_until_ready(metrics)
+
+
+def main(config: Config) -> int:
+    """Measures and reports; returns 1 if the sides disagree."""
+    if not 1 <= config.chunk < config.batch:
+        raise ValueError(f"--chunk must be less than --batch {config.batch}; got {config.chunk}")
+    script = "sentence_transformers_steps.py"
+    peer = Peer(config.torch_python, script) if config.torch_python else None
+    encoder = load(config.model, max_seq_length=config.tokens, dropout=config.dropout)
+    batch = read_batch(encoder, config)
+    real = [batch[role]["attention_mask"] for role in OBJECTIVE.roles.texts]
+    names = ("model", "batch", "chunk", "tokens", "dropout", "rounds")
+    settings = {name: getattr(config, name) for name in names}
+    content: dict[str, Any] = {
+        "question": "A training step, plain and cached",
+        "settings": settings | {"dtype": "float32", "padding": f"{1 - np.mean(real):.0%}"},
+        "machine": report.machine(),
+        "versions": report.versions() | (peer.versions if peer else {}),
+    }
+    rows = measure(encoder, batch, config, peer)
+    if peer:
+        peer.close()
+    targets = held_to(rows)
+    content["sides"] = [*rows.values()]
+    content["targets"] = [asdict(target) | {"met": target.met} for target in targets]
+    columns = ["step", "seconds (min–max)", "/ plain", "/ ours", "GFLOP", "GFLOP/s"]
+    columns += ["temporaries, MiB", "measured, MiB", "compile, s"]
+    table = [cells(row, rows) for row in rows.values()]
+    report.save(config.output, "cached_step", content, columns, table)
+    conclude(config.output, "cached_step", targets)
+    if differ := [name for name, row in rows.items() if not row["agrees"]]:
+        print(f"loss or gradient norm differ from the plain step's: {', '.join(differ)}")
+    return int(bool(differ))
+
+
+def read_batch(encoder: Encoder, config: Config) -> dict[str, Any]:
+    """Reads a batch of the embedded data; no text is in it twice."""
+    rows = bind_columns(open_dataset("wordnet-gloss"), OBJECTIVE.roles)
+    plan_fn = partial(no_duplicates_plan, row_hashes(rows), batch_size=config.batch, seed=0)
+    tokenizer = encoder.tokenizer.with_buckets((config.tokens,))
+    indices = BatchPlan(plan_fn).rows(0)
+    return make_batch(rows, OBJECTIVE.roles, indices, lambda texts, role: tokenizer(texts))
+
+
+def measure(
+    encoder: Encoder, batch: dict[str, Any], config: Config, peer: Peer | None
+) -> dict[str, dict[str, Any]]:
+    """Takes a first step of each side, compares them, then measures in turns."""
+    rows: dict[str, dict[str, Any]] = {}
+    calls = {}
+    for kind, chunk in (("plain", None), ("cached", config.chunk)):
+        step = Step(encoder, batch, config, chunk)
+        metrics = step()
+        rows[f"{OURS}, {kind}"] = {
+            "library": OURS,
+            "kind": kind,
+            "loss": float(metrics["loss"]),
+            "gradient_norm": float(metrics["grad_norm"]),
+            "resident_growth": resident_growth(step),
+            "compile_s": step.compile_s,
+            "flops": step.cost.flops,
+            "temporaries": step.cost.temporary_bytes,
+        }
+        calls[f"{OURS}, {kind}"] = partial(seconds_per_call, step, enough_repeats(step))
+        if peer:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "tokens.npz"
+                np.savez(file, allow_pickle=False, **tokens_by_column(batch))
+                answer = peer.ask(
+                    load=kind,
+                    model=str(find(config.model).resolve()),
+                    tokens=str(file),
+                    chunk=chunk,
+                    dropout=config.dropout,
+                    learning_rate=LEARNING_RATE,
+                    weight_decay=WEIGHT_DECAY,
+                    clip_norm=CLIP_NORM,
+                )
+            rows[f"{LIBRARY}, {kind}"] = {"library": LIBRARY, "kind": kind, **answer}
+            calls[f"{LIBRARY}, {kind}"] = partial(their_seconds, peer, kind)
+    plain = rows[f"{OURS}, plain"]
+    for row in rows.values():
+        row["agrees"] = config.dropout or all(
+            math.isclose(row[name], plain[name], rel_tol=TOLERANCE)
+            for name in ("loss", "gradient_norm")
+        )
+    for name, seconds in in_turns(calls, config.rounds).items():
+        rows[name] |= {"seconds": seconds, "median_s": statistics.median(seconds)}
+    return rows
+
+
+def tokens_by_column(batch: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Names the arrays of tokens `column/entry`."""
+    return {
+        f"{role}/{entry}": array
+        for role in OBJECTIVE.roles.texts
+        for entry, array in batch[role].items()
+    }
+
+
+def their_seconds(peer: Peer, kind: str) -> float:
+    return peer.ask(measure=kind)["seconds"]
+
+
+def held_to(rows: dict[str, dict[str, Any]]) -> list[Target]:
+    """Compares cached with plain."""
+
+    def cached_by_plain(library: str, fact: str) -> float:
+        return rows[f"{library}, cached"][fact] / rows[f"{library}, plain"][fact]
+
+    cost = cached_by_plain(OURS, "median_s")
+    targets = [Target("cached / plain, time", cost, at_most=1.40)]
+    targets.append(Target("cached / plain, flops", cached_by_plain(OURS, "flops")))
+    targets.append(Target("cached / plain, temporaries", cached_by_plain(OURS, "temporaries")))
+    if f"{LIBRARY}, plain" in rows:
+        theirs = cached_by_plain(LIBRARY, "median_s")
+        targets.append(Target("cached / plain, time, the library's", theirs))
+    return targets
+
+
+def cells(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Writes a row of the table."""
+    seconds, growth = row["median_s"], row["resident_growth"]
+    own_plain = rows[f"{row['library']}, plain"]["median_s"]
+    ours = rows[f"{OURS}, {row['kind']}"]["median_s"]
+    known = "flops" in row
+    return [
+        f"{row['library']}, {row['kind']}",
+        spread(row["seconds"]) + ("" if row["agrees"] else ", values differ"),
+        f"{seconds / own_plain:.3f}",
+        f"{seconds / ours:.3f}",
+        f"{row['flops'] / 1e9:,.1f}" if known else "–",
+        f"{row['flops'] / seconds / 1e9:,.0f}" if known else "–",
+        f"{row['temporaries'] / report.MIB:,.0f}" if known else "–",
+        "–" if growth is None else f"{growth / report.MIB:,.0f}",
+        f"{row['compile_s']:.1f}" if known else "–",
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(tyro.cli(Config, description=__doc__)))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,92 @@
+"""Takes training steps with sentence-transformers, for cached_step.py, which starts it.
+
+Lines of JSON: its versions first; then it answers `{"load": "plain" or "cached", …}` with loss and
+gradient norm of a first step and the memory of a second, and `{"measure": …}` with the seconds of
+a step. Weights and optimizer of the two are apart. A step is forward, backward, clipping and AdamW,
+as the library's trainer takes it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+from sides import resident_growth
+from timing import enough_repeats, seconds_per_call
+from transformers.utils.logging import disable_progress_bar
+
+Step = Callable[[], tuple[float, float]]
+
+
+def load(request: dict[str, Any]) -> Step:
+    """Builds a step; it returns the loss and the norm of its gradient before clipping."""
+    model = SentenceTransformer(request["model"], device="cpu")
+    if request["chunk"] is None:
+        loss = MultipleNegativesRankingLoss(model)
+    else:
+        loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size=request["chunk"])
+    loss.train(request["dropout"])
+    columns: dict[str, dict[str, torch.Tensor]] = {}
+    for name, array in np.load(request["tokens"]).items():
+        column, entry = name.split("/")
+        columns.setdefault(column, {})[entry] = torch.from_numpy(array).long()
+    parameters = [*model.parameters()]
+    groups = [
+        {"params": [x for x in parameters if x.ndim > 1], "weight_decay": request["weight_decay"]},
+        {"params": [x for x in parameters if x.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=request["learning_rate"], fused=True)
+
+    def step() -> tuple[float, float]:
+        features = [dict(columns[name]) for name in ("anchors", "positives")]
+        value = loss(features, None)
+        value.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, request["clip_norm"])
+        optimizer.step()
+        optimizer.zero_grad()
+        return value.item(), norm.item()
+
+    return step
+
+
+def answer(request: dict[str, Any], steps: dict[str, tuple[Step, int]]) -> dict[str, Any]:
+    if "load" in request:
+        step = load(request)
+        value, norm = step()
+        growth = resident_growth(step)
+        steps[request["load"]] = step, enough_repeats(step)
+        return {"loss": value, "gradient_norm": norm, "resident_growth": growth}
+    return {"seconds": seconds_per_call(*steps[request["measure"]])}
+
+
+def main() -> None:
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    disable_progress_bar()
+    pipe, sys.stdout = sys.stdout, sys.stderr  # nothing else gets between the lines
+    torch.set_num_threads(os.cpu_count() or 1)  # as many as JAX takes
+    packages = ("torch", "sentence-transformers", "transformers", "numpy")
+    facts = {"python": platform.python_version(), "threads": torch.get_num_threads()}
+    facts |= {name: version(name) for name in packages}
+    print(json.dumps(facts), file=pipe, flush=True)
+    steps: dict[str, tuple[Step, int]] = {}
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line), steps)), file=pipe, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""Does the streamed ranking loss run at the speed of its matrix products, and in how much memory?
+
+Value and gradient of `multiple_negatives_ranking_loss` with respect to both embeddings, with the
+masks and ids that a training batch brings: in blocks, all rows at once, and the PyTorch library's.
+Beside them the three matrix products that no exact gradient can do without, 6 n² d operations:
+
+    A Bᵀ = S, the similarities of anchors A [n d] and positives B [n d]
+    S B and Sᵀ A, where S [n n] stands for their gradients
+
+each by itself over all rows, and all three in one loop over blocks of rows. All are measured in
+turns.
+
+    python benchmarks/streamed_loss.py --torch-python .venv-torch/bin/python
+    python benchmarks/streamed_loss.py --n 1024 2048 4096 8192 16384
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import report
+import tyro
+from jax import Array, lax
+from loss_time import TOLERANCE
+from loss_workloads import workloads
+from peer import Peer
+from sides import Target, conclude, in_turns, spread
+from timing import enough_repeats, seconds_per_call
+
+from jaxembed.data import split_words
+from jaxembed.losses import multiple_negatives_ranking_loss
+from jaxembed.losses.blocks import into_blocks, out_of_blocks
+from jaxembed.training.compiled import program_cost
+
+LOSS = "multiple_negatives_ranking_loss"
+LIBRARY = "sentence-transformers"
+PRODUCTS = {
+    "A Bᵀ": lambda left, right, matrix: left @ right.T,
+    "S B": lambda left, right, matrix: matrix @ right,
+    "Sᵀ A": lambda left, right, matrix: matrix.T @ left,
+}
+TOGETHER = "the products"
+BLOCKED = "the products, blocked"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Measures the streamed ranking loss beside its matrix products."""
+
+    torch_python: Path | None = None
+    """The interpreter of an environment with torch and sentence-transformers."""
+    n: tuple[int, ...] = (8192,)
+    """Rows; several give a curve."""
+    d: int = 768
+    """Features."""
+    block_size: int = 1024
+    """Rows that are compared with all candidates at once."""
+    dense_limit: int = 8192
+    """With more rows than this, what holds a matrix [n n] is left out."""
+    rounds: int = 7
+    """Measurements of each side; the median counts."""
+    output: Path = Path("runs/benchmarks")
+    """Where the table and all times are written."""
+
+
+def main(config: Config) -> int:
+    """Measures and reports; returns 1 if the sides disagree anywhere."""
+    script = "sentence_transformers_losses.py"
+    peer = Peer(config.torch_python, script) if config.torch_python else None
+    settings = {"d": config.d, "block_size": config.block_size, "rounds": config.rounds}
+    content: dict[str, Any] = {
+        "question": "Value and gradient of the ranking loss, beside its matrix products alone",
+        "settings": settings | {"dtype": "float32"},
+        "machine": report.machine(),
+        "versions": report.versions() | (peer.versions if peer else {}),
+    }
+    rows: list[dict[str, Any]] = []
+    targets: list[Target] = []
+    for n in config.n:
+        sides = measure(n, config, peer)
+        rows += sides.values()
+        targets += held_to(n, sides)
+    if peer:
+        peer.close()
+    columns = ["side", "n", "seconds (min–max)", "GFLOP/s", "of the products' rate"]
+    columns += ["in blocks", "flops / 6 n² d", "temporaries, MiB"]
+    content["sides"] = rows
+    content["targets"] = [asdict(target) | {"met": target.met} for target in targets]
+    report.save(config.output, "streamed_loss", content, columns, [cells(row) for row in rows])
+    conclude(config.output, "streamed_loss", targets)
+    if differ := [row["side"] for row in rows if not row["agrees"]]:
+        print(f"values differ: {', '.join(differ)}")
+    return int(bool(differ))
+
+
+def measure(n: int, config: Config, peer: Peer | None) -> dict[str, dict[str, Any]]:
+    """Compiles and checks all sides, then measures them in turns."""
+    (workload,) = (row for row in workloads(n, config.d) if row.name == LOSS)
+    arrays = {name: jax.device_put(array) for name, array in workload.arrays().items()}
+    pair = (arrays["anchors"], arrays["positives"])
+    dense = n <= config.dense_limit
+
+    losses: dict[str, int | None] = {f"block_size={config.block_size}": config.block_size}
+    losses |= {"dense": None} if dense else {}
+    programs = {
+        name: compile_for(value_and_gradient(size), *pair, distinct(n))
+        for name, size in losses.items()
+    }
+    programs[BLOCKED] = compile_for(partial(blocked, config.block_size), *pair)
+    arguments = {name: (*pair, distinct(n)) for name in losses} | {BLOCKED: pair}
+    if dense:
+        matrix = jax.jit(PRODUCTS["A Bᵀ"])(*pair, None)
+        for name, product in PRODUCTS.items():
+            programs[name], arguments[name] = compile_for(product, *pair, matrix), (*pair, matrix)
+
+    sides = {name: row_of(name, n, config, program) for name, program in programs.items()}
+    for name in losses:
+        value, gradients = programs[name](*arguments[name])
+        sides[name] |= {"value": float(value), "gradient_norm": norm(gradients)}
+
+    calls: dict[str, Callable[[], float]] = {}
+    for name, program in programs.items():
+        call = partial(wait, program, arguments[name])
+        calls[name] = partial(seconds_per_call, call, enough_repeats(call))
+    if peer and dense:
+        answer = peer.ask(load=LOSS, n=n, d=config.d)
+        sides[LIBRARY] = row_of(LIBRARY, n, config, None)
+        sides[LIBRARY] |= {name: answer[name] for name in ("value", "gradient_norm")}
+        calls[LIBRARY] = lambda: peer.ask(measure=LOSS)["seconds"]
+    first = next(iter(losses))
+    for row in sides.values():
+        row["agrees"] = all(
+            math.isclose(row.get(name, sides[first][name]), sides[first][name], rel_tol=TOLERANCE)
+            for name in ("value", "gradient_norm")
+        )
+
+    for name, seconds in in_turns(calls, config.rounds).items():
+        sides[name]["seconds"] = seconds
+        sides[name]["median_s"] = statistics.median(seconds)
+    if dense:
+        sides[TOGETHER] = row_of(TOGETHER, n, config, None) | {
+            "seconds": [],
+            "median_s": sum(sides[name]["median_s"] for name in PRODUCTS),
+            "agrees": True,
+        }
+        for row in sides.values():
+            row["share"] = rate(row) / rate(sides[TOGETHER])
+    for row in sides.values():
+        row["share_in_blocks"] = rate(row) / rate(sides[BLOCKED])
+    return sides
+
+
+def value_and_gradient(block_size: int | None) -> Callable[..., Any]:
+    """Makes the function of anchors, positives and the keywords of a batch."""
+
+    def loss(anchors: Array, positives: Array, keywords: dict[str, Any]) -> Array:
+        return multiple_negatives_ranking_loss(
+            anchors, positives, block_size=block_size, **keywords
+        )
+
+    return jax.value_and_grad(loss, argnums=(0, 1))
+
+
+def blocked(block_size: int, left: Array, right: Array) -> Any:
+    """Computes the three products over blocks of rows, as the streamed loss does."""
+
+    def step(total: Array, rows: Array) -> tuple[Array, Array]:
+        matrix = rows @ right.T
+        return total + matrix.T @ rows, matrix @ right
+
+    total, of_rows = lax.scan(step, jnp.zeros_like(right), into_blocks(left, block_size))
+    return out_of_blocks(of_rows, left.shape[0]), total
+
+
+def distinct(n: int) -> dict[str, Array]:
+    """Makes what a training batch brings beside its texts; no text occurs twice."""
+    hashes = np.random.default_rng(n).permutation(2 * n).astype(np.uint64)
+    hashes *= np.uint64(0x9E3779B97F4A7C15)  # odd, so that they stay distinct
+    ids = split_words(hashes)
+    return jax.device_put({"where": np.ones(n, bool), "anchor_ids": ids[:n], "ids": ids[n:]})
+
+
+def compile_for(function: Callable[..., Any], *arguments: Any) -> Any:
+    return jax.jit(function, keep_unused=True).lower(*arguments).compile()
+
+
+def wait(program: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return jax.block_until_ready(program(*arguments))
+
+
+def norm(arrays: Any) -> float:
+    return math.sqrt(sum(float(jnp.vdot(x, x)) for x in jax.tree.leaves(arrays)))
+
+
+def rate(row: dict[str, Any]) -> float:
+    """Computes floating-point operations per second."""
+    return row["nominal_flops"] / row["median_s"]
+
+
+def row_of(name: str, n: int, config: Config, program: Any) -> dict[str, Any]:
+    """Begins the row of a side: what it has to compute, and what its program takes."""
+    row: dict[str, Any] = {"side": name, "n": n, "d": config.d}
+    row["nominal_flops"] = (2 if name in PRODUCTS else 6) * n**2 * config.d
+    if program is not None:
+        cost = program_cost(program)
+        row |= {"flops": cost.flops, "temporaries": cost.temporary_bytes}
+    return row
+
+
+def held_to(n: int, sides: dict[str, dict[str, Any]]) -> list[Target]:
+    """Compares the streamed loss with the others."""
+    streamed = next(iter(sides.values()))
+    name = f"n = {n}, {streamed['side']}"
+    targets = []
+    if "share" in streamed:
+        of_products = f"{name}, share of the products' rate"
+        targets.append(Target(of_products, streamed["share"], at_least=0.95))
+    targets.append(Target(f"{name}, the same in blocks", streamed["share_in_blocks"]))
+    for other, bound in (("dense", 1.2), (LIBRARY, 1.8)):
+        if other in sides:
+            faster = sides[other]["median_s"] / streamed["median_s"]
+            targets.append(Target(f"{name}, times as fast as {other}", faster, at_least=bound))
+    temporaries = streamed["temporaries"] / report.MIB
+    targets.append(Target(f"{name}, temporaries in MiB", temporaries, at_most=100))
+    return targets
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """Writes a row of the table."""
+    seconds = spread(row["seconds"]) if row["seconds"] else f"{row['median_s']:.4g}"
+    return [
+        row["side"],
+        str(row["n"]),
+        seconds if row["agrees"] else f"{seconds}, values differ",
+        f"{rate(row) / 1e9:,.0f}",
+        f"{row['share']:.3f}" if "share" in row else "–",
+        f"{row['share_in_blocks']:.3f}",
+        f"{row['flops'] / (6 * row['n'] ** 2 * row['d']):.3f}" if "flops" in row else "–",
+        f"{row['temporaries'] / report.MIB:,.1f}" if "temporaries" in row else "–",
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(tyro.cli(Config, description=__doc__)))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -106,7 +106,7 @@ def test_the_readme_lists_every_loss_as_it_is(path, loss):
     assert set(re.findall(r"(\w+)=", call)) <= {p.name for p in keywords}
 
 
-READMES = [ROOT / "README.md", ROOT / "jaxembed" / "losses" / "README.md"]
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("jaxembed/*/README.md"))]
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def int8_levels(embeddings: Vectors, ranges: Ranges) -> Vectors:
     low, high = jnp.expand_dims(ranges, tuple(range(1, x.ndim)))  # [1 d] each
     step = (high - low) / 255
     bucket = jnp.floor((x - low) / jnp.where(step == 0, 1, step))
+    bucket = jnp.where(x >= high, 255, bucket)  # the greatest value itself, whatever the rounding
     value = low + (jnp.clip(bucket, 0, 255) + 0.5) * step
     clipped = (x < low) | (x > high)
     return _straight_through(value, jnp.where(clipped, 0, x))

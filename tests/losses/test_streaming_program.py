@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxembed import similarity
-from jaxembed.losses import multiple_negatives_ranking_loss
+from jaxembed.losses import multiple_negatives_ranking_loss, streaming
 from jaxembed.training.compiled import program_cost
 from jaxembed.transforms import over_mesh
 from tests.losses.test_streaming import IN_BATCH
@@ -94,21 +94,34 @@ def test_on_one_device_the_products_are_those_of_the_plain_loss_in_little_memory
     assert streamed.temporary_bytes < 100 * 2**20 < plain.temporary_bytes / 7
 
 
-@pytest.mark.parametrize(
-    "case", {case.loss: case for case in IN_BATCH}.values(), ids=lambda case: case.name
-)
-def test_no_streamed_loss_keeps_a_matrix_of_all_pairs(case):
-    """Nor what is as large as a block in front of the loop, once for each use."""
-    n = 2048
+def temporaries(case, block_size, n=2048):
+    """Bytes that value and gradient of a streamed loss take."""
     embeddings, rows = jax.tree.map(jnp.asarray, case.inputs(n))
-    embeddings = jax.tree.map(lambda x: x.astype(jnp.float32), embeddings)
-    rows = {k: x.astype(jnp.float32) if x.dtype.kind == "f" else x for k, x in rows.items()}
+    arrays = jax.tree.map(
+        lambda x: x.astype(jnp.float32) if x.dtype.kind == "f" else x, (embeddings, rows)
+    )
 
     def value(embeddings, rows):
-        return case.loss(*embeddings, **rows, **case.settings, block_size=16)
+        return case.loss(*embeddings, **rows, **case.settings, block_size=block_size)
 
-    compiled = jax.jit(jax.value_and_grad(value)).lower(embeddings, rows).compile()
-    assert program_cost(compiled).temporary_bytes < 4 * n**2 / 2
+    return program_cost(jax.jit(jax.value_and_grad(value)).lower(*arrays).compile()).temporary_bytes
+
+
+last_of_each = pytest.mark.parametrize(
+    "case", {case.loss: case for case in IN_BATCH}.values(), ids=lambda case: case.name
+)
+
+
+@last_of_each
+def test_no_streamed_loss_keeps_a_matrix_of_all_pairs(case):
+    assert temporaries(case, block_size=16) < 4 * 2048**2 / 2
+
+
+@last_of_each
+def test_nothing_as_large_as_a_block_waits_in_front_of_the_loop(case, monkeypatch):
+    in_one_piece = temporaries(case, block_size=256)
+    monkeypatch.setattr(streaming, "in_one_piece", lambda function: function)
+    assert in_one_piece < 0.8 * temporaries(case, block_size=256)
 
 
 def test_a_value_alone_costs_one_product():

@@ -25,6 +25,11 @@ class Ring:
 Axis = AxisName | Ring
 
 
+def name_of_axis(axis: Axis) -> AxisName:
+    """Returns the name by which collectives know an axis."""
+    return axis.axis_name if isinstance(axis, Ring) else axis
+
+
 def varying_axes(x: Any) -> frozenset[str]:
     """Returns the mesh axes along which an array may differ, none outside `jax.shard_map`."""
     kind = jax.typeof(x)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import jax
 from jax import Array, lax
 
-from jaxembed.mesh_axes import Axis, AxisName, Ring, vary
+from jaxembed.mesh_axes import Axis, AxisName, name_of_axis, vary
 
 Tree = TypeVar("Tree")
 
@@ -102,6 +102,4 @@ Across = Alone | Devices
 
 def across_of(axis: Axis | None) -> Across:
     """Returns the devices that an `axis_name` of a loss stands for."""
-    if axis is None:
-        return Alone()
-    return Devices(axis.axis_name if isinstance(axis, Ring) else axis)
+    return Alone() if axis is None else Devices(name_of_axis(axis))

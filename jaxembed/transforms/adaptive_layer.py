@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxembed.mesh_axes import Ring
+from jaxembed.mesh_axes import name_of_axis
 from jaxembed.similarity import as_float32
 from jaxembed.transforms.columns import (
     Columns,
@@ -18,7 +18,7 @@ from jaxembed.transforms.columns import (
     draw,
     name_of,
     takes_key,
-    wraps_and_takes_key,
+    wraps_and_takes,
 )
 from jaxembed.typing import LossFn, Scalar
 
@@ -100,7 +100,7 @@ def adaptive_layer(
     )
     with_kl = not (_at_most_0(kl_div_weight) or _at_most_0(kl_temperature))
 
-    @wraps_and_takes_key(loss)
+    @wraps_and_takes(loss, "key", "Array | None")
     def at_layers(*args: Any, key: Array | None = None, **keywords: Any) -> Array:
         columns, call = bind(loss, args, keywords)
         prior = _count_layers(loss, columns) - 1
@@ -165,8 +165,7 @@ def _divergence(
     total, count = sum(totals), sum(counts)
     axis = keywords.get("axis_name")
     if axis is not None:  # inside shard_map: over the vectors of all devices
-        name = axis.axis_name if isinstance(axis, Ring) else axis
-        total, count = lax.psum((total, count), name)
+        total, count = lax.psum((total, count), name_of_axis(axis))
     return total / jnp.maximum(count, 1)
 
 

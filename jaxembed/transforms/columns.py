@@ -64,18 +64,20 @@ def takes_key(loss: LossFn) -> bool:
     return "key" in inspect.signature(loss).parameters
 
 
-def wraps_and_takes_key(loss: LossFn) -> Callable[[Callable[..., Array]], LossFn]:
-    """Makes a function look like the loss that it wraps, with the keyword `key=None` as well."""
+def wraps_and_takes(
+    loss: LossFn, keyword: str, annotation: str
+) -> Callable[[Callable[..., Array]], LossFn]:
+    """Makes a function look like the loss that it wraps, with `keyword=None` as well."""
 
     def decorate(function: Callable[..., Array]) -> LossFn:
         wrapped = cast(Any, functools.wraps(loss)(function))
         signature = inspect.signature(loss)
-        parameters = [p for p in signature.parameters.values() if p.name != "key"]
+        parameters = [p for p in signature.parameters.values() if p.name != keyword]
         ends = bool(parameters) and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
-        key = inspect.Parameter(
-            "key", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Array | None"
+        added = inspect.Parameter(
+            keyword, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
         )
-        parameters.insert(len(parameters) - ends, key)
+        parameters.insert(len(parameters) - ends, added)
         wrapped.__signature__ = signature.replace(parameters=parameters)
         return wrapped
 

@@ -20,7 +20,7 @@ from jaxembed.transforms.columns import (
     draw,
     name_of,
     takes_key,
-    wraps_and_takes_key,
+    wraps_and_takes,
 )
 from jaxembed.typing import LossFn, Scalar
 
@@ -80,7 +80,7 @@ def matryoshka(
     _check_names(loss, truncate)
     _check_takes_embeddings(loss)
 
-    @wraps_and_takes_key(loss)
+    @wraps_and_takes(loss, "key", "Array | None")
     def at_dims(*args: Any, key: Array | None = None, **keywords: Any) -> Array:
         columns, call = bind(loss, args, keywords)
         width = _width(loss, columns, dims)

@@ -12,6 +12,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxembed.mesh_axes import AxisName, Ring
+from jaxembed.transforms.columns import Columns, bind, name_of
 from jaxembed.typing import LossFn
 
 
@@ -30,8 +31,8 @@ def over_mesh(
     memory. With `ring` rows stay and candidates travel: a third more work in fewer and larger
     messages, for networks on which many small ones are slow.
 
-    Takes what the loss takes: arrays with leading n, of all rows, and numbers. `matryoshka` and
-    `adaptive_layer` go inside or outside.
+    Takes what the loss takes: arrays with leading n, of all rows, and others, of no row. Other
+    transforms of losses go inside or outside.
 
     Args:
         loss: an in-batch loss (one that takes `axis_name`). Any other runs on sharded arrays under
@@ -52,7 +53,7 @@ def over_mesh(
     >>> loss(jnp.eye(2), jnp.eye(2), scale=1.0).round(4)
     Array(0.3133, dtype=float32)
     """
-    name = getattr(loss, "__name__", repr(loss))
+    name = name_of(loss)
     if "axis_name" not in inspect.signature(loss).parameters:
         raise ValueError(
             f"{name} takes no axis_name, so it cannot run device by device; under jax.jit it takes"
@@ -68,30 +69,33 @@ def over_mesh(
     rows, everywhere = PartitionSpec(axes), PartitionSpec()
 
     @functools.wraps(loss)
-    def of_all_devices(*columns: Any, **keywords: Any) -> Array:
-        arrays = {k: v for k, v in keywords.items() if isinstance(v, jax.Array | np.ndarray)}
-        settings = {k: v for k, v in keywords.items() if k not in arrays}
-        specs = {k: rows if k != "key" and v.ndim else everywhere for k, v in arrays.items()}
-        for array in jax.tree.leaves((columns, [v for k, v in arrays.items() if specs[k] == rows])):
-            if array.shape[0] % devices:
-                raise ValueError(
-                    f"{name} over {devices} devices needs a multiple of {devices} rows, with where"
-                    f" False for those that fill up; got {array.shape[0]}"
-                )
+    def of_all_devices(*args: Any, **keywords: Any) -> Array:
+        columns, call = bind(loss, args, keywords)
+        if not columns:
+            return call(columns)  # the loss says what it takes
+        n = next(iter(columns.values())).shape[0]
+        if n % devices:
+            raise ValueError(
+                f"{name} over {devices} devices needs a multiple of {devices} rows, with where"
+                f" False for those that fill up; got {n}"
+            )
+        arrays = {
+            k: x
+            for k, x in keywords.items()
+            if k not in columns and isinstance(x, jax.Array | np.ndarray)
+        }
+        of_rows = {k: k != "key" and x.shape[:1] == (n,) for k, x in arrays.items()}
+        specs = rows, {k: rows if of_rows[k] else everywhere for k in arrays}
 
-        def of_this_device(columns, arrays):
-            return loss(*columns, **arrays, **settings, block_size=block_size, axis_name=over)
+        def of_this_device(columns: Columns, arrays: dict[str, Any]) -> Array:
+            return call(columns, **arrays, block_size=block_size, axis_name=over)
 
         if jax.sharding.get_abstract_mesh().explicit_axes:
-            sharding = functools.partial(NamedSharding, mesh)
-            columns = jax.sharding.reshard(columns, sharding(rows))
-            arrays = {k: jax.sharding.reshard(v, sharding(specs[k])) for k, v in arrays.items()}
+            place = lambda x, spec: jax.sharding.reshard(x, NamedSharding(mesh, spec))  # noqa: E731
+            columns = {k: place(x, rows) for k, x in columns.items()}
+            arrays = {k: place(x, specs[1][k]) for k, x in arrays.items()}
         return jax.shard_map(
-            of_this_device,
-            mesh=mesh,
-            in_specs=(rows, specs),
-            out_specs=everywhere,
-            axis_names=set(axes),
+            of_this_device, mesh=mesh, in_specs=specs, out_specs=everywhere, axis_names=set(axes)
         )(columns, arrays)
 
     return of_all_devices

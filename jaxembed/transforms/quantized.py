@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
+from jaxembed.mesh_axes import Axis, name_of_axis
 from jaxembed.similarity import as_float32, unit
-from jaxembed.transforms.columns import Columns, bind, name_of
+from jaxembed.transforms.columns import Columns, bind, name_of, wraps_and_takes
 from jaxembed.typing import LossFn
 
 PRECISIONS = ("int8", "binary")
@@ -160,7 +161,6 @@ def quantized(
     if isinstance(chosen, str) or not chosen or not set(chosen) <= set(names):
         raise ValueError(f"columns must be some of {name_of(loss)}'s, {names}; got {chosen!r}")
 
-    @functools.wraps(loss)
     def quantized_loss(*args: Any, **keywords: Any) -> Array:
         ranges = keywords.pop("ranges", None) if precision == "int8" else None
         columns, call = bind(loss, args, keywords)
@@ -177,15 +177,8 @@ def quantized(
         return call(columns | new)
 
     if precision == "int8":
-        keyword = inspect.Parameter(
-            "ranges", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Ranges | None"
-        )
-        end = len(parameters) - any(p.kind is p.VAR_KEYWORD for p in parameters)
-        signature = inspect.signature(loss).replace(
-            parameters=[*parameters[:end], keyword, *parameters[end:]]
-        )
-        cast(Any, quantized_loss).__signature__ = signature
-    return quantized_loss
+        return wraps_and_takes(loss, "ranges", "Ranges | None")(quantized_loss)
+    return cast(LossFn, functools.wraps(loss)(quantized_loss))
 
 
 def _straight_through(value: Array, x: Array) -> Array:
@@ -220,7 +213,7 @@ def _as_ranges(low: Array, high: Array) -> Ranges:
     return jnp.where(low > high, 0, ranges)
 
 
-def _common_ranges(columns: Columns, real: Columns, axis_name: Any) -> Ranges:
+def _common_ranges(columns: Columns, real: Columns, axis_name: Axis | None) -> Ranges:
     """Returns the ranges over all columns, and over all devices where the rows are spread."""
     widths = {name: column.shape[-1] for name, column in columns.items()}
     if len(set(widths.values())) > 1:
@@ -229,6 +222,6 @@ def _common_ranges(columns: Columns, real: Columns, axis_name: Any) -> Ranges:
     low = functools.reduce(jnp.minimum, (low for low, _ in extremes))
     high = functools.reduce(jnp.maximum, (high for _, high in extremes))
     if axis_name is not None:
-        axis_name = getattr(axis_name, "axis_name", axis_name)  # that of a ring of devices
-        low, high = lax.pmin(low, axis_name), lax.pmax(high, axis_name)
+        name = name_of_axis(axis_name)
+        low, high = lax.pmin(low, name), lax.pmax(high, name)
     return _as_ranges(low, high)

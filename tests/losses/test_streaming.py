@@ -107,6 +107,21 @@ def test_blocks_devices_and_rings_compute_what_one_piece_does(case):
             assert_equal(run(*arrays), expected, 1e-10)
 
 
+@pytest.mark.parametrize(
+    "case", {case.loss: case for case in IN_BATCH}.values(), ids=lambda case: case.name
+)
+def test_not_a_number_in_a_real_row_shows(case):
+    for row in (0, N - 1):  # of the first device, and of the last, in the first block and the last
+        embeddings, parameters, rows = inputs(case, jnp.float32)
+        embeddings = jax.tree.map(lambda x, row=row: x.at[row].set(jnp.nan), embeddings)
+        losses = [functools.partial(case.loss, block_size=3)]
+        if "xtr" not in case.name:
+            losses += [over_mesh(case.loss, two_devices(), ring=ring) for ring in (False, True)]
+        for loss in losses:
+            value = jit(functools.partial(loss, **rows, **parameters, **case.settings))(*embeddings)
+            assert np.isnan(value)
+
+
 @pytest.mark.parametrize("block_size", [1, 3, 5, N, 100])
 def test_any_block_size_is_right_in_float32(block_size):
     for case in IN_BATCH:

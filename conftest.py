@@ -29,6 +29,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group(case_of(item) or str(item.path)))
 
 
+@pytest.fixture
+def strict_promotion():
+    """No implicit promotion of dtypes or ranks."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def doctest_names(doctest_namespace):
     doctest_namespace["jax"] = jax

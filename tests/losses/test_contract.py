@@ -14,27 +14,15 @@ from jax.test_util import check_grads
 
 import jaxembed.losses
 import jaxembed.losses.reranking
+from tests.arrays import cast
+from tests.compiling import jit
 from tests.losses.cases import CASES, Case
 
 N = 8
-# Compiling is most of the time of these tests.
-jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 every_loss = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 every_row_loss = pytest.mark.parametrize(
     "case", [case for case in CASES if case.reduction], ids=lambda case: case.name
 )
-
-
-def cast(arrays, dtype):
-    """To JAX, floats as `dtype`."""
-    floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype if floating(x) else None), arrays)
 
 
 def inputs(case: Case, n: int = N, seed: int = 0):

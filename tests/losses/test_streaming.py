@@ -24,19 +24,13 @@ from jaxembed.losses import (
 from jaxembed.losses.reduction import total
 from jaxembed.mesh_axes import Ring
 from jaxembed.transforms import over_mesh
+from tests.compiling import jit
 from tests.losses.cases import CASES
 
 N = 8
 WHERE = np.array([True, True, False, True, False, True, True, True])
 IN_BATCH = [case for case in CASES if "block_size" in inspect.signature(case.loss).parameters]
 in_batch = pytest.mark.parametrize("case", IN_BATCH, ids=lambda case: case.name)
-jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 
 
 def two_devices(axis_type=AxisType.Auto):

@@ -16,31 +16,16 @@ from jaxembed import losses
 from jaxembed.mesh_axes import Ring
 from jaxembed.transforms.adaptive_layer import adaptive_layer
 from jaxembed.transforms.matryoshka import matryoshka
+from tests.arrays import cast
+from tests.compiling import jit
 from tests.losses.cases import CASES
+
+pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 N, D, LAYERS = 8, 6, 4
 WHERE = np.array([1, 1, 0, 1, 1, 1, 1, 0], bool)
 BY_NAME = {case.name: case for case in CASES}
 ranking = losses.multiple_negatives_ranking_loss
-jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
-
-
-@pytest.fixture(autouse=True)
-def strict_promotion():
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        yield
-
-
-def cast(arrays, dtype):
-    """To JAX, floats as `dtype`."""
-    floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype if floating(x) else None), arrays)
 
 
 def layered_inputs(case, layers=LAYERS):

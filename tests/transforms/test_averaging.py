@@ -11,11 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxembed.transforms.averaging import ema, ema_decay, init_ema, slerp, soup
 
-
-@pytest.fixture(autouse=True)
-def strict_promotion():
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        yield
+pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 
 def tree(seed=0, dtype=jnp.float32, step=0):

@@ -21,6 +21,7 @@ from jaxembed.transforms.adaptive_layer import adaptive_layer
 from jaxembed.transforms.cached import cached
 from jaxembed.transforms.matryoshka import matryoshka
 from jaxembed.transforms.over_mesh import over_mesh
+from tests.compiling import jit
 from tests.losses.cases import Case
 from tests.transforms.grid_cells import (
     CACHED,
@@ -42,10 +43,6 @@ N, LAYERS, STEP = 8, 3, 1e-6
 WHERE = np.array([1, 1, 0, 1, 1, 1, 1, 1], bool)
 DIMS, WEIGHTS = (6, 3), (1.0, 0.5)
 LAST, PRIOR, KL, TEMPERATURE = 0.7, 1.3, 0.4, 1.5
-# Compiling is most of the time of these tests.
-OPTIONS = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-if jax.__version_info__ < (0, 11):  # later versions do not have these emitters, slow to compile
-    OPTIONS |= {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 
 
 def inputs(case: Case):
@@ -188,7 +185,7 @@ def computed(case: Case, way: str, devices: int):
         embeddings = [encoder(params["encoder"], {"x": x}) for x in columns]
         return loss(*embeddings, **rows, **params["own"])
 
-    return jax.jit(jax.value_and_grad(value), compiler_options=OPTIONS)(*arrays)
+    return jit(jax.value_and_grad(value))(*arrays)
 
 
 def cell_id(cell) -> str:

@@ -15,7 +15,11 @@ from jaxembed import losses
 from jaxembed.losses import reranking
 from jaxembed.transforms.matryoshka import matryoshka
 from jaxembed.transforms.over_mesh import over_mesh
+from tests.arrays import cast
+from tests.compiling import jit
 from tests.losses.cases import CASES
+
+pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 N, D = 8, 6
 WHERE = np.array([1, 1, 0, 1, 1, 1, 1, 0], bool)
@@ -38,27 +42,7 @@ TESTED = [
     "multi_vector_multiple_negatives_ranking_loss-ids_and_masks",
 ]
 BY_NAME = {case.name: case for case in CASES}
-# Compiling is most of the time of these tests.
-jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 ranking = losses.multiple_negatives_ranking_loss
-
-
-@pytest.fixture(autouse=True)
-def strict_promotion():
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        yield
-
-
-def cast(arrays, dtype):
-    """To JAX, floats as `dtype`."""
-    floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype if floating(x) else None), arrays)
 
 
 def truncated(case):

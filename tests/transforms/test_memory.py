@@ -13,24 +13,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxembed.losses import multiple_negatives_ranking_loss
 from jaxembed.transforms.memory import Memory, as_negatives, init_memory, push
+from tests.compiling import jit
+
+pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 D = 4
-# Compiling is most of the time of these tests.
-jit = partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 ranking: Any = multiple_negatives_ranking_loss
 compiled_ranking = jit(ranking)
-
-
-@pytest.fixture(autouse=True)
-def strict_promotion():
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        yield
 
 
 def batch(rng, n, real=0.7):

@@ -14,29 +14,18 @@ from jaxembed import losses
 from jaxembed.similarity import dot, euclidean, unit
 from jaxembed.transforms.matryoshka import matryoshka
 from jaxembed.transforms.quantized import binary_levels, int8_levels, quantized, ranges_of
+from tests.compiling import jit
+
+pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 N, K, D = 6, 3, 8
 ranking = losses.multiple_negatives_ranking_loss
 PRECISIONS = ("int8", "binary")
-# Compiling is most of the time of these tests.
-jit = partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 bits_of, int8, span = jax.jit(binary_levels), jax.jit(int8_levels), jax.jit(ranges_of)
 
 
 def value_and_grad(function):
     return jit(jax.value_and_grad(function))
-
-
-@pytest.fixture(autouse=True)
-def strict_promotion():
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        yield
 
 
 def normal(*shape, seed=0):

@@ -1,8 +1,9 @@
 """Batch plans: which rows form which batch, as pure functions of (data, seed, epoch).
 
 A plan is int64 `[n_batches, batch_size]`: the row numbers of each batch of one epoch, -1 where a
-batch is padded. It holds for all hosts together; each reads its slice of a batch. The same
-arguments give the same plan on every machine and with every version of NumPy.
+batch is padded; a plan of pairs is `[n_batches, batch_size, 2]`. It holds for all hosts together;
+each reads its slice of a batch. The same arguments give the same plan on every machine and with
+every version of NumPy.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from jaxembed.data.errors import DataError
 
 PADDING = -1
+VISITS, SETS, NOISE = 1, 2, 3  # random streams beside the one that orders the rows
 SPARSE = 8  # a plan with more than so many places a row is refused, …
 SMALL = 2**24  # … if it has more places than this (128 MiB)
 
@@ -31,11 +33,7 @@ def plain_plan(
            [ 3, -1]])
     """
     _check_batch_size(batch_size)
-    order = _shuffled(n_rows, seed, epoch)
-    n_batches = n_rows // batch_size if drop_last else -(-n_rows // batch_size)
-    plan = np.full(n_batches * batch_size, PADDING)
-    plan[:n_rows] = order[: len(plan)]
-    return plan.reshape(n_batches, batch_size)
+    return cut(shuffled(n_rows, seed, epoch), batch_size, drop_last)
 
 
 def no_duplicates_plan(
@@ -57,7 +55,7 @@ def no_duplicates_plan(
            [0, 3]])
     """
     _check_batch_size(batch_size)
-    order = _shuffled(len(hashes), seed, epoch)
+    order = shuffled(len(hashes), seed, epoch)
     batches = np.empty(len(order), np.int64)
     batches[:] = _first_fit(_repeated(hashes[order]), batch_size)
     sizes = np.bincount(batches)
@@ -96,10 +94,13 @@ class BatchPlan:
         return BatchPlan, (self.plan_fn,)
 
     def rows(self, step: int) -> np.ndarray:
-        """Returns the row numbers of the step's batch, int64 `[batch_size]`, -1 for padding."""
+        """Returns the rows of the step's batch, int64 `[batch_size]` (or pairs), -1 for padding."""
+        return self.batch(*self.locate(step))
+
+    def batch(self, epoch: int, index: int) -> np.ndarray:
+        """Returns the rows of a batch of an epoch, both counted from 0."""
         with self._lock:
-            epoch, batch = self.locate(step)
-            return self._plan(epoch)[batch]
+            return self._plan(epoch)[index]
 
     def locate(self, step: int) -> tuple[int, int]:
         """Returns the epoch of a step and its batch within it."""
@@ -116,6 +117,10 @@ class BatchPlan:
                 self._plan(len(self._starts) - 1)
             return self._starts[epochs]
 
+    def n_batches(self, epoch: int) -> int:
+        """Counts the batches of one epoch."""
+        return self.n_steps(epoch + 1) - self.n_steps(epoch)
+
     def _plan(self, epoch: int) -> np.ndarray:
         if self._current is None or self._current[0] != epoch:
             self._current = epoch, self.plan_fn(epoch=epoch)
@@ -130,10 +135,28 @@ class BatchPlan:
         return plan
 
 
-def _shuffled(n_rows: int, seed: int, epoch: int) -> np.ndarray:
+def shuffled(n: int, seed: int, epoch: int, *stream: int) -> np.ndarray:
+    """Computes a permutation of n numbers; each `stream` of an epoch has one of its own.
+
+    >>> shuffled(4, 0, 0), shuffled(4, 0, 0, 1)
+    (array([1, 2, 0, 3]), array([2, 1, 0, 3]))
+    """
     # The bits of Philox are fixed for ever; NumPy's permutation may change with its version.
-    bits = np.random.Philox(np.random.SeedSequence(seed, spawn_key=(epoch,)))
-    return np.argsort(bits.random_raw(n_rows), kind="stable")
+    bits = np.random.Philox(np.random.SeedSequence(seed, spawn_key=(epoch, *stream)))
+    return np.argsort(bits.random_raw(n), kind="stable")
+
+
+def cut(rows: np.ndarray, batch_size: int, drop_last: bool) -> np.ndarray:
+    """Cuts rows `[n ...]` into batches `[n_batches batch_size ...]`; pads or drops the last.
+
+    >>> cut(np.array([4, 0, 2]), 2, drop_last=False)
+    array([[ 4,  0],
+           [ 2, -1]])
+    """
+    n_batches = len(rows) // batch_size if drop_last else -(-len(rows) // batch_size)
+    plan = np.full((n_batches * batch_size, *rows.shape[1:]), PADDING)
+    plan[: len(rows)] = rows[: len(plan)]
+    return plan.reshape(n_batches, batch_size, *rows.shape[1:])
 
 
 def _repeated(hashes: np.ndarray) -> list[list[int]]:

@@ -1,5 +1,10 @@
 """Text encoders: tokens to embeddings, read from and written to sentence-transformers folders."""
 
+from jaxembed.encoders.decoder import (
+    Decoder as Decoder,
+    load_decoder as load_decoder,
+    tied_decoder as tied_decoder,
+)
 from jaxembed.encoders.encoder import Encoder as Encoder
 from jaxembed.encoders.errors import EncoderError as EncoderError
 from jaxembed.encoders.folder import load as load

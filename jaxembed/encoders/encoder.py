@@ -25,14 +25,17 @@ class Encoder:
     """A text encoder: a transformer and the modules behind it, with its tokenizer and prompts.
 
     `apply(params, tokens, *, key=None) -> [n d]` is pure; with a key it draws dropout, row by row.
+    `all_layers`, with the same arguments, gives the embeddings `[n l d]` after the embedding layer
+    and after each layer of the transformer, all through the modules; the last are those of `apply`.
     `dataclasses.replace(encoder, params=…)` is the encoder with other parameters; nothing is
     recompiled.
     """
 
     apply: EncodeFn
+    all_layers: EncodeFn
     params: Params
     tokenizer: TextTokenizer
-    config: Mapping[str, Any]  # config.json as published
+    config: Mapping[str, Any]  # config.json as published, but for the number of layers
     modules: tuple[tuple[str, Module], ...]  # (folder name, module)
     tensors: Callable[[Params], dict[str, np.ndarray]]  # of the transformer, by published name
     prompts: Mapping[str, str]
@@ -121,13 +124,18 @@ def _read(batch: tuple[list[int], Array], embeddings: np.ndarray) -> None:
 
 
 def chain(transformer: EncodeFn, modules: Sequence[tuple[str, Module]]) -> Callable[..., Array]:
-    """Builds the encode function of a transformer and the modules behind it."""
+    """Builds the encode function of a transformer, `[n t d]` or `[n l t d]`, and its modules."""
 
     def apply(params: Params, tokens: Any, *, key: Array | None = None) -> Array:
+        def through_modules(features: Array) -> Array:
+            for name, module in modules:
+                features = module(params.get(name, {}), features, tokens)
+            return features.astype(jnp.promote_types(features.dtype, jnp.float32))
+
         model_tokens = {name: tokens[name] for name in ("input_ids", "attention_mask")}
-        features = transformer(params["transformer"], model_tokens, key=key)
-        for name, module in modules:
-            features = module(params.get(name, {}), features, tokens)
-        return features.astype(jnp.promote_types(features.dtype, jnp.float32))
+        hidden = transformer(params["transformer"], model_tokens, key=key)
+        if hidden.ndim == 4:
+            return jax.vmap(through_modules, 1, 1)(hidden)
+        return through_modules(hidden)
 
     return apply

@@ -1,13 +1,10 @@
-"""Transformers' own Flax models as a source of encoders (transformers 4.57; version 5 has none).
-
-The weights are read from the published safetensors without torch: the names of their tensors differ
-from the Flax ones in the last part only, and the matrices of linear layers are transposed.
-"""
+"""Transformers' own Flax models as a source of encoders (transformers 4.57; version 5 has none)."""
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxembed.encoders.checkpoint import read_json, read_tensors
+from jaxembed.encoders.checkpoint import read_json
 from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.parameters import (
+    find_parameters,
+    flatten,
+    publish,
+    published,
+    read_checkpoint,
+    unflatten,
+)
 from jaxembed.randomness import row_keys
 from jaxembed.typing import Params, Tokens
-
-Path_ = tuple[str, ...]
-LAST_NAMES = {  # of a published tensor -> the Flax names it may have
-    "weight": ("kernel", "scale", "embedding", "weight"),
-    "gamma": ("scale",),
-    "beta": ("bias",),
-}
 
 
 @dataclass(frozen=True)
@@ -35,73 +33,154 @@ class Transformer:
     """A transformer: tokens to one vector per token, with what it takes to write it back."""
 
     apply: Callable[..., Array]  # (params, tokens, *, key=None) -> [n t d]
+    all_layers: Callable[..., Array]  # the same after each layer, the embeddings first: [n l t d]
     params: Params
     config: Any
+    settings: Mapping[str, Any]  # config.json
     tensors: Callable[[Params], dict[str, np.ndarray]]  # params -> tensors by published name
 
 
-def load_transformer(folder: Path, *, dtype: jnp.dtype, dropout: bool = True) -> Transformer:
+def load_transformer(
+    folder: Path,
+    *,
+    dtype: jnp.dtype,
+    dropout: bool = True,
+    n_layers: int | None = None,
+    initialize: int | None = None,
+) -> Transformer:
     """Reads the Flax transformer of a folder; `dtype` is that of the computation.
 
+    `n_layers` keeps its first layers only. Parameters are drawn with the seed `initialize`, if
+    there is one, instead of read.
+
     Raises:
-        EncoderError: no such Flax model, or a checkpoint that does not fit it.
+        EncoderError: no such Flax model, fewer layers, or a checkpoint that does not fit it.
     """
-    config, model = _build(folder, dtype, dropout)
-    shapes = _flatten(model.params_shape_tree)
-    checkpoint = read_tensors(folder)
-    prefix = model.base_model_prefix + "."
-    if any(name.startswith(prefix) for name in checkpoint):  # saved with a task's head
-        checkpoint = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in checkpoint.items()
-            if name.startswith(prefix)
-        }
-    paths = {name: path for name in checkpoint if (path := _flax_path(name, shapes)) is not None}
-    if missing := [".".join(path) for path in shapes if path not in paths.values()]:
-        raise EncoderError(
-            f"{folder}: model.safetensors lacks {len(missing)} of {len(shapes)} tensors that"
-            f" {type(model).__name__} needs, such as {missing[0]}"
-        )
-    params: dict[Path_, np.ndarray] = {}
-    for name, path in paths.items():
-        tensor = checkpoint[name].T if _transposed(path) else checkpoint[name]
-        if tensor.shape != shapes[path].shape:
-            raise EncoderError(
-                f"{folder}: tensor {name} must be {shapes[path].shape}; got {tensor.shape}"
-            )
-        params[path] = np.asarray(tensor, np.float32)
-    unused = {name: tensor for name, tensor in checkpoint.items() if name not in paths}
+    settings = read_json(folder / "config.json")
+    if n_layers is not None:
+        settings = _first_layers(folder, settings, n_layers)
+    config = configure(folder, settings, dropout=dropout)
+    model = _build(folder, config, dtype)
+    unused: dict[str, np.ndarray] = {}
+    if initialize is None:
+        params, unused = _read(folder, model)
+    else:
+        params = draw(model, initialize)
+
+    def last(params: Params, tokens: Tokens, key: Array | None) -> Array:
+        return _outputs(model, params, tokens, key).last_hidden_state
+
+    def all_of_them(params: Params, tokens: Tokens, key: Array | None) -> Array:
+        outputs = _outputs(model, params, tokens, key, output_hidden_states=True)
+        # The last of the hidden states may lack the norm behind all layers.
+        return jnp.stack([*outputs.hidden_states[:-1], outputs.last_hidden_state], axis=1)
 
     def tensors(params: Params) -> dict[str, np.ndarray]:
-        flat = _flatten(params)
-        used = {
-            name: np.asarray(flat[path]).T if _transposed(path) else np.asarray(flat[path])
-            for name, path in paths.items()
-        }
-        return used | unused
+        return publish(params) | unused
 
-    return Transformer(_apply(model), _unflatten(params), config, tensors)
+    outputs = by_row(last, dropout), by_row(all_of_them, dropout)
+    return Transformer(*outputs, params, config, settings, tensors)
 
 
-def _build(folder: Path, dtype: jnp.dtype, dropout: bool) -> tuple[Any, Any]:
-    """Builds the model without weights."""
-    model_type = read_json(folder / "config.json").get("model_type")
+def configure(name: Path | str, settings: Mapping[str, Any], *, dropout: bool) -> Any:
+    """Builds transformers' configuration of the `settings` in a model's config.json.
+
+    Raises:
+        EncoderError: a transformers without Flax models, or a model type that it does not know.
+    """
     try:
         import transformers
-        from transformers import AutoConfig
-        from transformers.models.auto.modeling_flax_auto import FLAX_MODEL_MAPPING
+        import transformers.models.auto.modeling_flax_auto
     except ImportError:
         raise EncoderError(
-            f"{folder}: this transformers has no Flax models;"
+            f"{name}: this transformers has no Flax models;"
             " install the extra flax-transformers (transformers 4.57)"
         ) from None
+    model_type = settings.get("model_type", "")
     if model_type not in transformers.CONFIG_MAPPING:
-        raise EncoderError(f"{folder}: transformers does not know the model type {model_type!r}")
-    config = AutoConfig.from_pretrained(folder)
+        raise EncoderError(f"{name}: transformers does not know the model type {model_type!r}")
+    config = transformers.CONFIG_MAPPING[model_type].from_dict(dict(settings))
     if not dropout:
-        for name in vars(config):
-            if name.endswith(("dropout", "dropout_prob")) and isinstance(vars(config)[name], float):
-                setattr(config, name, 0.0)
+        for entry, value in vars(config).items():
+            if entry.endswith(("dropout", "dropout_prob")) and isinstance(value, float):
+                setattr(config, entry, 0.0)
+    return config
+
+
+def instantiate(model_class: Any, config: Any, dtype: jnp.dtype, **options: Any) -> Any:
+    """Builds a Flax model without weights."""
+    import transformers
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        previous = transformers.logging.get_verbosity()
+        transformers.logging.set_verbosity_error()  # says that Flax ends with version 5; so do we
+        try:
+            return model_class(config, dtype=dtype, _do_init=False, **options)
+        finally:
+            transformers.logging.set_verbosity(previous)
+
+
+def draw(model: Any, seed: int) -> Params:
+    """Draws all parameters from the model's own initializers."""
+    return model.init_weights(jax.random.key(seed), model.input_shape)
+
+
+def base_name(model: Any) -> str:
+    """Returns the name of the transformer within a model with a head, as published."""
+    name = model.base_model_prefix
+    return "roberta" if name == "xlm-roberta" else name
+
+
+def by_row(
+    run: Callable[[Params, Any, Array | None], Array], dropout: bool
+) -> Callable[..., Array]:
+    """Returns `run` of parameters and rows as `(params, rows, *, key=None)`, with a key per row.
+
+    Without dropout there is nothing to draw, and a key is ignored.
+    """
+
+    def apply(params: Params, rows: Any, *, key: Array | None = None) -> Array:
+        if key is None or not dropout:
+            return run(params, rows, None)
+        one_row = lambda row, key: run(params, jax.tree.map(lambda x: x[None], row), key)[0]  # noqa: E731
+        return jax.vmap(one_row)(rows, row_keys(key, jax.tree.leaves(rows)[0].shape[0]))
+
+    return apply
+
+
+def token_types(model: Any, input_ids: Array) -> dict[str, Array]:
+    """Returns the argument that makes all tokens those of a first text: ELECTRA's default is 1."""
+    takes_types = "token_type_ids" in inspect.signature(type(model).__call__).parameters
+    return {"token_type_ids": jnp.zeros_like(input_ids)} if takes_types else {}
+
+
+def _outputs(model: Any, params: Params, tokens: Tokens, key: Array | None, **options: Any) -> Any:
+    return model(
+        tokens["input_ids"],
+        attention_mask=tokens["attention_mask"],
+        params=params,
+        dropout_rng=key,
+        train=key is not None,
+        **token_types(model, tokens["input_ids"]),
+        **options,
+    )
+
+
+def _first_layers(folder: Path, settings: Mapping[str, Any], n_layers: int) -> dict[str, Any]:
+    config = configure(folder, settings, dropout=True)
+    if not 1 <= n_layers <= config.num_hidden_layers:
+        raise EncoderError(
+            f"{folder}: n_layers must lie between 1 and the model's {config.num_hidden_layers};"
+            f" got {n_layers}"
+        )
+    name = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    return {**settings, name: n_layers}
+
+
+def _build(folder: Path, config: Any, dtype: jnp.dtype) -> Any:
+    from transformers.models.auto.modeling_flax_auto import FLAX_MODEL_MAPPING
+
     model_class: Any = FLAX_MODEL_MAPPING.get(type(config), None)
     if (
         model_class is None
@@ -109,63 +188,40 @@ def _build(folder: Path, dtype: jnp.dtype, dropout: bool) -> tuple[Any, Any]:
         or model_class.main_input_name != "input_ids"
     ):
         raise EncoderError(
-            f"{folder}: the architecture {model_type!r} has no Flax text encoder; use one of the"
-            " type bert, roberta, xlm-roberta, distilbert, electra or albert"
+            f"{folder}: the architecture {config.model_type!r} has no Flax text encoder; use one of"
+            " the type bert, roberta, xlm-roberta, distilbert, electra or albert"
         )
     options: dict[str, Any] = {}
     if "add_pooling_layer" in model_class.module_class.__dataclass_fields__:
         options["add_pooling_layer"] = False  # it would be weights without a gradient
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        previous = transformers.logging.get_verbosity()
-        transformers.logging.set_verbosity_error()  # says that Flax ends with version 5; so do we
-        try:
-            model = model_class(config, dtype=dtype, _do_init=False, **options)
-        finally:
-            transformers.logging.set_verbosity(previous)
-    return config, model
+    return instantiate(model_class, config, dtype, **options)
 
 
-def _apply(model: Any) -> Callable[..., Array]:
-    def run(params: Params, tokens: Tokens, key: Array | None) -> Array:
-        return model(
-            tokens["input_ids"],
-            attention_mask=tokens["attention_mask"],
-            params=params,
-            dropout_rng=key,
-            train=key is not None,
-        ).last_hidden_state
+def _read(folder: Path, model: Any) -> tuple[Params, dict[str, np.ndarray]]:
+    """Reads the parameters, and the tensors that the model does not use but may be written back."""
+    checkpoint = read_checkpoint(folder)
+    prefix = base_name(model) + "."
+    if any(name.startswith(prefix) for name in checkpoint):  # saved with a task's head
+        checkpoint = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in checkpoint.items()
+            if name.startswith(prefix)
+        }
+    shapes = flatten(model.params_shape_tree)
+    params = find_parameters(folder, checkpoint, shapes)
+    if missing := [published(path) for path in shapes if path not in params]:
+        raise EncoderError(
+            f"{folder}: model.safetensors lacks {len(missing)} of {len(shapes)} tensors that"
+            f" {type(model).__name__} needs, such as {missing[0]}"
+        )
+    used, n_layers = set(map(published, shapes)), model.config.num_hidden_layers
 
-    def apply(params: Params, tokens: Tokens, *, key: Array | None = None) -> Array:
-        if key is None:
-            return run(params, tokens, None)
-        one_row = lambda row, key: run(params, jax.tree.map(lambda x: x[None], row), key)[0]  # noqa: E731
-        return jax.vmap(one_row)(dict(tokens), row_keys(key, tokens["input_ids"].shape[0]))
+    def of_a_dropped_layer(name: str) -> bool:
+        return any(part.isdigit() and int(part) >= n_layers for part in name.split("."))
 
-    return apply
-
-
-def _flax_path(name: str, shapes: dict[Path_, Any]) -> Path_ | None:
-    """Returns the path of the Flax parameter that a published tensor fills, if there is one."""
-    *rest, last = name.split(".")
-    candidates = [(*rest, other) for other in LAST_NAMES.get(last, (last,))]
-    return next((path for path in candidates if path in shapes), None)
-
-
-def _transposed(path: Path_) -> bool:
-    return path[-1] == "kernel"
-
-
-def _flatten(tree: Params) -> dict[Path_, Any]:
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {tuple(entry.key for entry in path): leaf for path, leaf in leaves}
-
-
-def _unflatten(flat: dict[Path_, Any]) -> Params:
-    tree: dict[str, Any] = {}
-    for path, leaf in flat.items():
-        branch = tree
-        for name in path[:-1]:
-            branch = branch.setdefault(name, {})
-        branch[path[-1]] = leaf
-    return tree
+    unused = {
+        name: tensor
+        for name, tensor in checkpoint.items()
+        if name not in used and not of_a_dropped_layer(name)
+    }
+    return unflatten(params), unused

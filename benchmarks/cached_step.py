@@ -82,7 +82,7 @@ class Step:
         encode = encoder.apply if chunk is None else cached(encoder.apply, chunk, mesh=mesh)
         schedule = optax.constant_schedule(LEARNING_RATE)
         optimizer = adamw(schedule, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM)
-        step = build_train_step(OBJECTIVE.build(encode, mesh), optimizer, schedule, mesh)
+        step = build_train_step(OBJECTIVE.build(encode, mesh=mesh), optimizer, schedule, mesh)
         self.batch = jax.device_put(batch, batch_sharding(mesh))
         self.key = jax.random.key(0) if config.dropout else None
         self.state = create_state({"encoder": encoder.params}, optimizer, mesh)

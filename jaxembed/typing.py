@@ -115,11 +115,19 @@ class ObjectiveFn(Protocol):
 class Roles:
     """The columns that an objective reads from the data.
 
-    `texts` are the text columns in order, `labels` the other columns with their element type. With
-    `negatives`, a row may bring further texts; with `ids`, a batch carries the hashes of its texts.
+    `texts` are the text columns in order, `labels` the other columns with their element type; those
+    among them that are `optional` may be absent. With `negatives`, a row may bring further texts,
+    and has to with `needs_negatives`; with `ids`, a batch carries the hashes of its texts. A text
+    role in `same_as` reads the column of another role where the data has none for it, and, if it is
+    `noisy`, a damaged copy. With `several`, further text columns have the roles `texts_2`, ….
     """
 
     texts: tuple[str, ...]
     labels: Mapping[str, type] = field(default_factory=dict)
     negatives: bool = False
     ids: bool = False
+    optional: frozenset[str] = frozenset()
+    needs_negatives: bool = False
+    same_as: Mapping[str, str] = field(default_factory=dict)
+    noisy: frozenset[str] = frozenset()
+    several: bool = False

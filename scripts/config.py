@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from loss_flags import LossFlags
 
 from jaxembed.objectives import REGISTRY
 
 Texts = tuple[str, ...]
+Plan = Literal["plain", "no_duplicates", "group_by_label", "contrastive_tension"]
 
 
 @dataclass(frozen=True)
-class Config:
-    """Trains a text encoder on pairs (or n-tuples, or scored pairs) of texts."""
+class RunFlags:
+    """The flags of a run, without the settings of losses."""
 
     # What is trained, on what
     model: str = "all-MiniLM-L6-v2"
@@ -30,8 +32,16 @@ class Config:
     """Columns in the order of the loss's roles, or role=column; found by name if empty."""
     hard_negatives: bool = False
     """Also uses the columns of negatives that the data has."""
-    loss: str = "multiple_negatives_ranking"
-    """An objective, such as multiple_negatives_symmetric_ranking or cosine_similarity."""
+    loss: Texts = ("multiple_negatives_ranking",)
+    """An objective, or several to be added up. The README has the table of all."""
+    loss_weights: tuple[float, ...] = ()
+    """The weight of each loss in the sum; 1 for all if empty."""
+    inner_loss: str | None = None
+    """What matryoshka, matryoshka_2d and adaptive_layer wrap (multiple_negatives_ranking)."""
+    tasks: Path | None = None
+    """A TOML file of several tasks instead, each with data and loss of its own."""
+    mix: Literal["proportional", "round_robin"] = "proportional"
+    """How tasks take turns."""
     output: Path = Path("runs/wordnet-gloss")
     """The folder of the run: log, checkpoints, picture, and the model in the end."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
@@ -39,21 +49,21 @@ class Config:
     overwrite: bool = False
     """Deletes a run that is already in the output folder."""
 
-    # The loss's own settings; each is only for the losses that know it
-    scale: float | None = None
-    """Inverse temperature of the ranking losses (20)."""
-    directions: Texts | None = None
-    """query_to_doc and any of query_to_query, doc_to_query, doc_to_doc."""
-    partition_mode: Literal["joint", "per_direction"] | None = None
-    """One softmax over all directions, or one per direction."""
-    hardness_mode: Literal["in_batch_negatives", "hard_negatives", "all_negatives"] | None = None
-    """Which negatives weigh more the harder they are."""
-    hardness_strength: float | None = None
-    """By how much."""
-    false_negative_margin: float | None = None
-    """A candidate that is closer than the positive by more is no negative."""
-    block_size: int | None = None
-    """Rows that are compared with the whole batch at once, for large batches; all if None."""
+    # Further networks, and other forms of the model
+    guide: str | None = None
+    """The model that says what is no negative (gist_embed)."""
+    teacher_model: str | None = None
+    """The model that is distilled (distill_kl_div, margin_mse, mse, embed_distill)."""
+    decoder_name_or_path: str | None = None
+    """The decoder of denoising_auto_encoder, where it is not tied to the encoder."""
+    tie_encoder_decoder: bool | None = None
+    """Whether the decoder shares the encoder's parameters; it does if no decoder is named."""
+    pooling_strategy: str | None = None
+    """cls, mean, max, … instead of the model's own pooling."""
+    n_layers: int | None = None
+    """Keeps the first so many layers of the model."""
+    random_init: bool = False
+    """Draws the model's parameters anew, from the seed."""
 
     # Steps
     steps: int = 120
@@ -65,8 +75,14 @@ class Config:
     mini_batch_size: int | None = None
     """Rows that each device encodes at once: a large batch in the memory of a small one, for a
     third more work. All if None."""
-    batch_plan: Literal["no_duplicates", "plain"] = "no_duplicates"
-    """Whether a batch may hold the same text twice."""
+    batch_plan: Plan | None = None
+    """Which rows form a batch; what suits the loss if not given."""
+    pos_neg_ratio: int = 8
+    """Of the plan contrastive_tension: one pair of so many is of a text with itself."""
+    rows_per_label: int = 2
+    """Of the plan group_by_label: rows of each label that a batch visits."""
+    deletion_ratio: float = 0.6
+    """Share of the words that denoising deletes."""
     learning_rate: float = 2e-4
     """The highest. 2e-4 suits a small model such as MiniLM, 2e-5 one of the size of BERT-base."""
     warmup_share: float = 0.1
@@ -119,19 +135,22 @@ class Config:
     """Also writes TensorBoard files (extra log)."""
 
 
+@dataclass(frozen=True)
+class Config(LossFlags, RunFlags):
+    """Trains a text encoder: texts in files in, a sentence-transformers folder out."""
+
+
 class ConfigError(ValueError):
     """Flags that do not go together; the message says which."""
 
 
-# The settings of losses among the flags.
-SETTINGS = (
-    "scale",
-    "directions",
-    "partition_mode",
-    "hardness_mode",
-    "hardness_strength",
-    "false_negative_margin",
-    "block_size",
+# The settings of losses among the flags, and what a task of its own may say.
+SETTINGS = tuple(field.name for field in dataclasses.fields(LossFlags))
+OF_A_TASK = (
+    *SETTINGS,
+    *("data", "split", "columns", "hard_negatives", "loss", "loss_weights", "inner_loss"),
+    *("batch_size", "batch_plan", "pos_neg_ratio", "rows_per_label", "deletion_ratio"),
+    *("query_prompt", "document_prompt"),
 )
 # What may differ between a run and its continuation.
 FREE = (
@@ -158,18 +177,21 @@ def continued(config: Config) -> Config:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
     }
-    values["cache"] = values["cache"] and Path(values["cache"])
+    for name in ("cache", "tasks"):
+        values[name] = values[name] and Path(values[name])
     return Config(**{**values, "output": folder, "resume": folder})
 
 
 def check(config: Config) -> None:
     """Refuses flags that cannot work, before anything is loaded."""
-    if config.loss not in REGISTRY:
-        raise ConfigError(f"unknown loss {config.loss!r}; choose one of {', '.join(REGISTRY)}")
+    for loss in config.loss:
+        if loss not in REGISTRY:
+            raise ConfigError(f"unknown loss {loss!r}; choose one of {', '.join(REGISTRY)}")
     for name in (
         "steps",
         "epochs",
         "batch_size",
+        "mini_batch_size",
         "evaluate_every",
         "checkpoint_every",
         "keep",
@@ -178,10 +200,16 @@ def check(config: Config) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1; got {value}")
-    if REGISTRY[config.loss].roles.ids and config.batch_size == 1:
+    for loss in config.loss:
+        if REGISTRY[loss].roles.ids and config.batch_size == 1:
+            raise ConfigError(
+                f"{loss} takes its negatives from the batch, so batch_size 1 has none to learn"
+                " from; use at least 2"
+            )
+    if config.decoder_name_or_path and config.tie_encoder_decoder:
         raise ConfigError(
-            f"{config.loss} takes its negatives from the batch, so batch_size 1 has none to learn"
-            " from; use at least 2"
+            "a tied decoder is the encoder itself; leave --decoder-name-or-path away, or say"
+            " --no-tie-encoder-decoder"
         )
     finished = config.output / "config.json"
     if not config.resume and not config.overwrite and finished.exists():

@@ -1,74 +1,148 @@
-"""What a run reads, as its flags say: rows, the plan and the making of batches, the evaluation."""
+"""What a run reads, as its flags say: networks, tasks and their data, the evaluation."""
 
 from __future__ import annotations
 
+import dataclasses
+import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-from config import Config, ConfigError
+from config import OF_A_TASK, SETTINGS, Config, ConfigError, check
 from xxhash import xxh3_64
 
-from jaxembed.data import (
-    BatchPlan,
-    Rows,
-    bind_columns,
-    make_batch,
-    no_duplicates_plan,
-    open_dataset,
-    plain_plan,
-    row_hashes,
-    split_by_length,
-    wordnet_gloss_retrieval,
-)
-from jaxembed.encoders import TextTokenizer
+from jaxembed.data import bind_columns, open_dataset, wordnet_gloss_retrieval
+from jaxembed.encoders import load, load_decoder, tied_decoder
 from jaxembed.evaluators import Evaluator, RetrievalEvaluator, SimilarityEvaluator
+from jaxembed.objectives import ALIASES, REGISTRY, WeightedSum, as_sum, named
+from jaxembed.tasks import Networks, Tasks, open_task
 from jaxembed.typing import Roles
 
 
-def open_data(config: Config, roles: Roles) -> tuple[Rows, BatchPlan, str]:
-    """Opens the rows, the plan of their batches, and a name for exactly these texts."""
+def open_networks(config: Config, objectives: Iterable[WeightedSum]) -> Networks:
+    """Loads the encoder, and what its losses use beside it."""
+    computed = {"dtype": config.dtype, "dropout": config.dropout}
+    encoder = load(
+        config.model,
+        max_seq_length=config.max_seq_length,
+        n_layers=config.n_layers,
+        pooling=config.pooling_strategy,
+        initialize=config.seed if config.random_init else None,
+        **computed,
+    )
+    used = {name for objective in objectives for name in objective.networks}
+    decoded = any(objective.leading.decoded for objective in objectives)
+    for flag, network in (("guide", "guide"), ("teacher_model", "teacher")):
+        if getattr(config, flag) and network not in used:
+            raise ConfigError(f"no loss of this run uses a {network}; leave --{flag} away")
+    if config.decoder_name_or_path and not decoded:
+        raise ConfigError("no loss of this run uses a decoder; leave --decoder_name_or_path away")
+    decoder = None
+    if decoded:
+        options = {**computed, "seed": config.seed}
+        tied = config.tie_encoder_decoder
+        if config.decoder_name_or_path or tied is False:
+            decoder = load_decoder(config.decoder_name_or_path or config.model, **options)
+        else:
+            decoder = tied_decoder(encoder, **options)
+    return Networks(
+        encoder,
+        guide=load(config.guide, dtype=config.dtype) if config.guide else None,
+        teacher=load(config.teacher_model, dtype=config.dtype) if config.teacher_model else None,
+        decoder=decoder,
+    )
+
+
+def tasks_of(config: Config) -> dict[str, Config]:
+    """Returns the flags of each task; those of the only one have the name ""."""
+    if config.tasks is None:
+        return {"": config}
+    file = config.tasks
+    if given := [name for name in SETTINGS if getattr(config, name) is not None]:
+        raise ConfigError(f"with --tasks, {given[0]} belongs into {file}")
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error})") from None
+    if not tables:
+        raise ConfigError(f"{file} has no task; write one table each, such as [similarity]")
+    found = {}
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{file}: {name} stands in no table; write [name] above it")
+        flags = {}
+        for key, value in table.items():
+            ours = key if key in OF_A_TASK else ALIASES.get(key, key)
+            if ours not in OF_A_TASK:
+                raise ConfigError(
+                    f"{file}: [{name}] takes no {key}; it takes {', '.join(OF_A_TASK)}"
+                )
+            if ours in ("data", "loss") and isinstance(value, str):
+                value = (value,)
+            flags[ours] = tuple(value) if isinstance(value, list) else value
+        found[name] = dataclasses.replace(config, **flags)
+        check(found[name])
+    return found
+
+
+def objective_of(config: Config) -> WeightedSum:
+    """Makes the objective that the flags describe; a setting is for all losses that know it."""
+    given = {name: getattr(config, name) for name in SETTINGS}
+    settings = {name: value for name, value in given.items() if value is not None}
+    known: set[str] = set()
+    objectives = []
+    for name in config.loss:
+        wraps = REGISTRY[name].wrapper is not None and config.inner_loss is not None
+        objective = named(name, **({"inner_loss": config.inner_loss} if wraps else {}))
+        takes = {
+            setting: value
+            for setting, value in settings.items()
+            if len(config.loss) == 1 or ALIASES.get(setting, setting) in objective.settings
+        }
+        known |= takes.keys()
+        objectives.append(objective.with_settings(**takes))
+    if unknown := settings.keys() - known:
+        raise ConfigError(f"none of {', '.join(config.loss)} takes {min(unknown)}")
+    if config.inner_loss is not None and all(o.wrapper is None for o in objectives):
+        raise ConfigError(f"{' and '.join(config.loss)} wrap nothing; leave --inner_loss away")
+    return as_sum(objectives, config.loss_weights)
+
+
+def open_tasks(config: Config, *, n_devices: int) -> Tasks:
+    """Opens the networks, and the rows and the plan of every task."""
     datasets.disable_progress_bars()
-    source: Any = config.data[0] if len(config.data) == 1 else list(config.data)
-    dataset = open_dataset(source, split=config.split)
-    rows = bind_columns(dataset, roles, config.columns, use_negatives=config.hard_negatives)
-    hashes = row_hashes(rows)
-    if config.batch_plan == "plain":
-        plan_fn = partial(plain_plan, len(rows))
-    else:
-        plan_fn = partial(no_duplicates_plan, hashes)
-    plan = BatchPlan(partial(plan_fn, batch_size=config.batch_size, seed=config.seed))
-    return rows, plan, fingerprint([hashes])
-
-
-@dataclass(frozen=True)
-class BatchMaker:
-    """Makes the batch of a step: tokenized, padded to a bucket, split by length."""
-
-    rows: Rows
-    roles: Roles
-    plan: BatchPlan
-    tokenizer: TextTokenizer
-    prompts: Mapping[str, str]
-    split_rows: int | None  # the blocks of a split column are a multiple of so many rows
-
-    def __call__(self, step: int) -> dict[str, Any]:
-        return make_batch(self.rows, self.roles, self.plan.rows(step), self.tokenize)
-
-    def tokenize(self, texts: list[str], role: str) -> dict[str, Any]:
-        tokens = self.tokenizer(texts, self.prompts[role])
-        if self.split_rows is None or role == "negatives":
-            return tokens
-        return split_by_length(tokens, buckets=self.tokenizer.buckets, multiple=self.split_rows)
+    configs = tasks_of(config)
+    objectives = {name: objective_of(one) for name, one in configs.items()}
+    networks = open_networks(config, objectives.values())
+    tasks = {}
+    for name, one in configs.items():
+        if one.batch_size % n_devices:
+            raise ConfigError(f"batch_size {one.batch_size} is no multiple of {n_devices} devices")
+        source: Any = one.data[0] if len(one.data) == 1 else list(one.data)
+        tasks[name] = open_task(
+            networks,
+            objectives[name],
+            open_dataset(source, split=one.split),
+            columns=one.columns,
+            use_negatives=one.hard_negatives,
+            batch_size=one.batch_size,
+            batch_plan=one.batch_plan,
+            pos_neg_ratio=one.pos_neg_ratio,
+            rows_per_label=one.rows_per_label,
+            deletion_ratio=one.deletion_ratio,
+            prompts=(one.query_prompt, one.document_prompt),
+            buckets=one.buckets,
+            split_rows=n_devices if one.split_lengths else None,
+            seed=one.seed,
+        )
+    return Tasks(networks, tasks, config.mix, config.seed)
 
 
 def open_evaluator(config: Config) -> Evaluator | None:
     """Opens what the model is measured on; None if nothing."""
-    embedded = config.data == ("wordnet-gloss",)
+    embedded = config.data == ("wordnet-gloss",) and config.tasks is None
     if config.evaluate == "none" or (config.evaluate == "auto" and not embedded):
         return None
     if config.evaluate == "auto":

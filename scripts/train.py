@@ -24,14 +24,9 @@ from typing import Any
 import jax
 import tyro
 from config import FREE, SETTINGS, Config, ConfigError, as_json, check, continued
-from inputs import BatchMaker, fingerprint, open_data, open_evaluator
+from inputs import fingerprint, open_evaluator, open_tasks
 
-from jaxembed.data import (
-    count_tokens,
-    load_batches,
-)
-from jaxembed.encoders import load
-from jaxembed.objectives import REGISTRY
+from jaxembed.data import load_batches
 from jaxembed.training import (
     Checkpoints,
     RunLog,
@@ -46,7 +41,6 @@ from jaxembed.training import (
     replicated,
     warmup_schedule,
 )
-from jaxembed.transforms import by_length, cached
 
 
 def main(config: Config) -> int:
@@ -59,39 +53,19 @@ def main(config: Config) -> int:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
-    # Model, loss and data: all that can be wrong is found before anything is written
+    # Model, losses and data: all that can be wrong is found before anything is written
     mesh = make_mesh()
-    n_devices = mesh.devices.size
-    if config.batch_size % n_devices:
-        raise ConfigError(f"batch_size {config.batch_size} is no multiple of {n_devices} devices")
-    if config.mini_batch_size is not None and config.mini_batch_size < 1:
-        raise ConfigError(f"mini_batch_size must be at least 1; got {config.mini_batch_size}")
-    encoder = load(
-        config.model,
-        dtype=config.dtype,
-        max_seq_length=config.max_seq_length,
-        dropout=config.dropout,
-    )
+    tasks = open_tasks(config, n_devices=mesh.size)
+    encoder = tasks.networks.encoder
     encoder = dataclasses.replace(
         encoder,
         compiled=jax.jit(encoder.apply, in_shardings=(replicated(mesh), batch_sharding(mesh))),
     )
-    entry = REGISTRY[config.loss]
-    settings = {
-        name: getattr(config, name) for name in SETTINGS if getattr(config, name) is not None
-    }
-    encode = encoder.apply
-    if config.mini_batch_size is not None:
-        encode = cached(encode, config.mini_batch_size, mesh=mesh)
-    objective = entry.build(by_length(encode), mesh, **settings)
-    roles = dataclasses.replace(entry.roles, negatives=config.hard_negatives)
-    rows, plan, data_fingerprint = open_data(config, roles)
-    steps = config.steps if config.epochs is None else plan.n_steps(config.epochs)
-    prompts = {role: encoder.prompt(config.document_prompt) for role in (*roles.texts, "negatives")}
-    prompts[roles.texts[0]] = encoder.prompt(config.query_prompt)
-    tokenizer = encoder.tokenizer.with_buckets(config.buckets)
-    split_rows = n_devices if config.split_lengths else None
-    make = BatchMaker(rows, roles, plan, tokenizer, prompts, split_rows)
+    objective = tasks.build(mesh=mesh, mini_batch_size=config.mini_batch_size)
+    root_key, init_key = jax.random.split(jax.random.key(config.seed))
+    params = tasks.init(init_key)
+    tasks.check(objective, params)
+    steps = config.steps if config.epochs is None else tasks.n_steps(config.epochs)
     evaluator = open_evaluator(config)
 
     # State and step
@@ -100,17 +74,18 @@ def main(config: Config) -> int:
         config.learning_rate, steps=steps, warmup_steps=warmup_steps, decay=config.decay
     )
     optimizer = adamw(schedule, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
-    state = create_state({"encoder": encoder.params}, optimizer, mesh)
+    state = create_state(params, optimizer, mesh, frozen=tasks.networks.frozen_params)
     train_step = build_train_step(objective, optimizer, schedule, mesh)
-    root_key = jax.random.key(config.seed) if config.dropout else None
 
     # The run's folder
     output = config.output
     identity = {
         **{name: value for name, value in as_json(config).items() if name not in FREE},
         "steps": steps,
-        "data_fingerprint": data_fingerprint,
+        "data_fingerprint": fingerprint(task.hashes for task in tasks.tasks.values()),
         "model_fingerprint": fingerprint(jax.tree.leaves(encoder.params)),
+        "frozen_fingerprint": fingerprint(jax.tree.leaves(tasks.networks.frozen_params)),
+        "objectives": {name: task.objective.name for name, task in tasks.tasks.items()},
     }
     start = 0
     if config.resume:
@@ -127,8 +102,9 @@ def main(config: Config) -> int:
     log = RunLog(output, from_step=start, tensorboard=config.tensorboard)
     screen = Screen(steps, start=start, every=config.log_every)
     screen.say(
-        f"{config.model}: {len(rows):,} rows, {steps} steps of {config.batch_size},"
-        f" {n_devices} {jax.devices()[0].platform} device(s), run in {output}"
+        f"{config.model}: {sum(len(task.rows) for task in tasks.tasks.values()):,} rows,"
+        f" {steps} steps of {config.batch_size}, {mesh.size} {jax.devices()[0].platform} device(s),"
+        f" run in {output}"
     )
     if start:
         screen.say(f"goes on after step {start}")
@@ -153,7 +129,7 @@ def main(config: Config) -> int:
 
     # The loop. The metrics of a step are read while the next one runs
     stop = StopRequest()
-    batches = load_batches(make, start_step=start, n_steps=steps - start, workers=config.workers)
+    batches = load_batches(tasks, start_step=start, n_steps=steps - start, workers=config.workers)
     if start == 0:
         evaluate(0)
     pending: tuple[int, dict[str, Any], dict[str, int]] | None = None
@@ -185,8 +161,7 @@ def main(config: Config) -> int:
         for step, batch in enumerate(batches, start=start + 1):
             state, metrics = train_step(state, batch, root_key)
             report()
-            tokens, places = count_tokens(batch)
-            counted = {"pairs": int(batch["where"].sum()), "tokens": tokens, "places": places}
+            counted = tasks.count(batch)
             pending = (step, metrics, counted)
             last = step == steps or stop.requested
             evaluated = step % config.evaluate_every == 0 or step == steps
@@ -253,7 +228,7 @@ def model_facts(
     facts = {
         "base model": config.model,
         "data": ", ".join(config.data),
-        "loss": config.loss,
+        "loss": ", ".join(identity["objectives"].values()),
         **{name: getattr(config, name) for name in SETTINGS if getattr(config, name) is not None},
         "steps": identity["steps"],
         "batch size": config.batch_size,

@@ -23,9 +23,13 @@ MAY_IMPORT = {
     "evaluators": {"typing", "similarity", "metrics"},
     "encoders": {"typing", "similarity", "randomness"},
     "data": {"typing"},
-    "objectives": {"typing", "similarity", "randomness", "losses", "transforms", "metrics"},
+    "objectives": {
+        *("typing", "similarity", "randomness", "mesh_axes"),
+        *("losses", "transforms", "metrics"),
+    },
     "training": {"typing"},
-    "__init__": {"encoders"},
+    "tasks": {"typing", "encoders", "data", "objectives", "training"},
+    "__init__": {"encoders", "tasks"},
 }
 HEAVY = {"flax", "optax", "transformers", "orbax", "datasets", "grain"}
 

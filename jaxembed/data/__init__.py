@@ -4,8 +4,12 @@ from jaxembed.data.batches import make_batch
 from jaxembed.data.columns import bind_columns
 from jaxembed.data.errors import DataError
 from jaxembed.data.hashing import row_hashes, split_words, text_hashes
+from jaxembed.data.label_plans import group_by_label_plan
 from jaxembed.data.lengths import count_tokens, split_by_length
 from jaxembed.data.loader import load_batches
+from jaxembed.data.mixed_plans import MixedPlan
+from jaxembed.data.noise import delete_words
+from jaxembed.data.pair_plans import contrastive_tension_plan
 from jaxembed.data.plans import BatchPlan, no_duplicates_plan, plain_plan
 from jaxembed.data.rows import Rows
 from jaxembed.data.sources import open_dataset, wordnet_gloss_retrieval
@@ -13,9 +17,13 @@ from jaxembed.data.sources import open_dataset, wordnet_gloss_retrieval
 __all__ = [
     "BatchPlan",
     "DataError",
+    "MixedPlan",
     "Rows",
     "bind_columns",
+    "contrastive_tension_plan",
     "count_tokens",
+    "delete_words",
+    "group_by_label_plan",
     "load_batches",
     "make_batch",
     "no_duplicates_plan",

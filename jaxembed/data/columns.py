@@ -12,7 +12,7 @@ from jaxembed.data.rows import (
     check_labels,
     check_negatives,
     check_texts,
-    element_type,
+    innermost_type,
     is_text,
     type_of,
 )
@@ -33,7 +33,12 @@ NEGATIVES = re.compile(r"(hard_)?negatives?(_?\d+)?")
 
 
 def bind_columns(
-    dataset: Dataset, roles: Roles, columns: Columns | None = None, *, use_negatives: bool = False
+    dataset: Dataset,
+    roles: Roles,
+    columns: Columns | None = None,
+    *,
+    use_negatives: bool = False,
+    find_optional: bool = True,
 ) -> Rows:
     """Finds the column of each role and checks all its values; other columns are left alone.
 
@@ -45,6 +50,7 @@ def bind_columns(
             the roles, then labels and negatives. Or "role=column", or a mapping of roles to
             columns. There may be several columns of "negatives", of texts (null: none) or of lists.
         use_negatives: takes the columns negative, negative_1, … where `columns` has no negatives.
+        find_optional: takes the columns of optional roles by their names, if `columns` names none.
 
     Raises:
         DataError: a role without a column, no such column, or one that holds what its role cannot
@@ -59,31 +65,45 @@ def bind_columns(
     (['c', 'd'], [['e'], []], 1)
     """
     texts = [name for name in dataset.column_names if is_text(type_of(_only(dataset, name)))]
+    single = [role for role in roles.texts if role not in roles.same_as]
     others = [
-        name for name in dataset.column_names if not is_text(element_type(_only(dataset, name)))
+        name for name in dataset.column_names if not is_text(innermost_type(_only(dataset, name)))
     ]
     negatives = [name for name in dataset.column_names if NEGATIVES.fullmatch(name)]
 
     chosen = _named(columns or (), dataset, roles, others)
-    for role, known in zip(roles.texts, (FIRST, SECOND), strict=False):
+    found = () if not find_optional or roles.optional & chosen.keys() else roles.optional
+    for role in (*roles.same_as, *sorted(found)):
+        _find_by_name(chosen, role, (), dataset)
+    for role, known in zip(single, (FIRST, SECOND), strict=False):
         _find_by_name(chosen, role, known, dataset)
-    for role, kind in roles.labels.items():
-        _find_by_name(chosen, role, LABELS[kind], dataset)
-    _find_rest(chosen, roles.texts, [name for name in texts if name not in negatives], dataset)
-    _find_rest(chosen, tuple(roles.labels), others, dataset)
-    if use_negatives and "negatives" not in chosen:
+    needed = [role for role in roles.labels if role not in roles.optional]
+    for role in needed:
+        _find_by_name(chosen, role, LABELS[roles.labels[role]], dataset)
+    _find_rest(chosen, single, [name for name in texts if name not in negatives], dataset)
+    _find_rest(chosen, needed, others, dataset)
+    tied = {role: chosen[other] for role, other in roles.same_as.items() if role not in chosen}
+    text_roles = (*roles.texts, *(role for role in chosen if _is_further(role, roles)))
+    if (use_negatives or roles.needs_negatives) and "negatives" not in chosen:
         if not (negatives and roles.negatives):
             reason = "the objective takes none" if negatives else _there_are(dataset)
-            raise DataError(f"there are no negatives to use: {reason}")
+            raise DataError(
+                f"there are no negatives to use: {reason}; say which they are with negatives=…"
+            )
         chosen["negatives"] = negatives
 
-    bound = {role: tuple(_only(dataset, name) for name in names) for role, names in chosen.items()}
-    for role in roles.texts:
+    bound = {
+        role: tuple(_only(dataset, name) for name in names)
+        for role, names in (chosen | tied).items()
+    }
+    for role in text_roles:
         check_texts(role, bound[role][0])
-    for role, kind in roles.labels.items():
+    labels = {role: kind for role, kind in roles.labels.items() if role in bound}
+    for role, kind in labels.items():
         check_labels(role, bound[role][0], kind)
     max_negatives = sum(check_negatives(column) for column in bound.get("negatives", ()))
-    return Rows(bound, roles.texts, dict(roles.labels), max_negatives)
+    noisy = roles.noisy & tied.keys()
+    return Rows(bound, text_roles, labels, max_negatives, noisy)
 
 
 def _only(dataset: Dataset, name: str) -> Dataset:
@@ -104,14 +124,25 @@ def _named(columns: Columns, dataset: Dataset, roles: Roles, others: Sequence[st
         if name not in dataset.column_names:
             raise DataError(f"there is no column {name!r}; {_there_are(dataset)}")
         if not role:
-            free = [place for place in places if place not in chosen and place != "negatives"]
-            if roles.negatives and name not in others:  # a further text is no label
+            is_text_column = name not in others
+            taken = {*chosen, *roles.same_as, "negatives"}
+            free = [place for place in places if place not in taken]
+            if is_text_column and (roles.negatives or roles.several):  # a further text is no label
                 free = [place for place in free if place in roles.texts]
-            role = free[0] if free else "negatives"
-        if role not in places or (role in chosen and role != "negatives"):
+            further = f"{roles.texts[-1]}_{1 + sum(_is_further(r, roles) for r in chosen) + 1}"
+            rest = further if roles.several and is_text_column else "negatives"
+            role = free[0] if free else rest
+        known = role in places or _is_further(role, roles)
+        if not known or (role in chosen and role != "negatives"):
             raise DataError(f"no place for column {name!r}; the places are {', '.join(places)}")
         chosen.setdefault(role, []).append(name)
     return chosen
+
+
+def _is_further(role: str, roles: Roles) -> bool:
+    """Says whether a role is a second, third, … column of a last text role with several."""
+    stem, _, number = role.rpartition("_")
+    return roles.several and stem == roles.texts[-1] and number.isdigit()
 
 
 def _find_by_name(chosen: Chosen, role: str, known: Sequence[str], dataset: Dataset) -> None:

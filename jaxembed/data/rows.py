@@ -24,13 +24,14 @@ class Rows:
 
     `columns` are the columns of each role, each a data set of one column in Arrow form, so that
     rows stay on the disk and travel to worker processes as a path. `max_negatives` is the greatest
-    number of negatives that a row can have.
+    number of negatives that a row can have. `noisy` are the roles whose texts get damaged.
     """
 
     columns: Mapping[str, tuple[Dataset, ...]]
     text_roles: tuple[str, ...]
     label_types: Mapping[str, type]
     max_negatives: int = 0
+    noisy: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.columns[self.text_roles[0]][0])
@@ -40,6 +41,12 @@ class Rows:
         """The names of the text columns in the order of the roles, negatives last."""
         roles = (*self.text_roles, *(["negatives"] if self.max_negatives else []))
         return tuple(column.column_names[0] for role in roles for column in self.columns[role])
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of all bound columns."""
+        names = (column.column_names[0] for its in self.columns.values() for column in its)
+        return tuple(dict.fromkeys(names))
 
     def texts(self, role: str, indices: Indices) -> list[str]:
         """Returns the role's text of each row, `[n]`."""
@@ -56,7 +63,7 @@ class Rows:
         return lists
 
     def labels(self, role: str, indices: Indices) -> np.ndarray:
-        """Returns float32 or int32 `[n]`, or `[n width]` for a column of lists."""
+        """Returns float32 or int32 `[n]`, `[n width]` or, for lists of lists, `[n k width]`."""
         (column,) = self.columns[role]
         numbers = _numbers(_take(column, indices))
         return numbers.astype(np.float32 if self.label_types[role] is float else np.int32)
@@ -85,22 +92,23 @@ def check_negatives(column: Dataset) -> int:
 def check_labels(role: str, column: Dataset, expected: type) -> None:
     """Refuses a column that holds no numbers, a missing one, or one that 32 bits cannot hold.
 
-    Lists of numbers must have the same length.
+    Lists of numbers, and lists of such lists, must have the same length.
     """
     import pyarrow.types as kinds
 
-    kind = element_type(column)
+    kind = innermost_type(column)
     fits = kinds.is_floating(kind) if expected is float else kinds.is_boolean(kind)
     if not (fits or kinds.is_integer(kind)):
         raise DataError(
             f"a column of {expected.__name__} is needed for {role!r}; {_name(column)} is none: "
             f"{_found(column, expected)}"
         )
-    widths: set[int] = set()
+    lengths: dict[int, set[int]] = {}  # by depth
     for start, values in _chunks(column):
         _check_no_null(role, column, start, values)
-        if is_list(column):
-            widths |= _lengths(values)
+        for depth, lists in enumerate(_lists(values)):
+            widths = lengths.setdefault(depth, set())
+            widths |= _lengths(lists)
             if len(widths) > 1:
                 raise DataError(
                     f"{_name(column)} must have lists of one length; it has {sorted(widths)}"
@@ -122,11 +130,6 @@ def is_text(kind: pa.DataType) -> bool:
     return kinds.is_string(kind) or kinds.is_large_string(kind)
 
 
-def is_list(column: Dataset) -> bool:
-    """Says whether the only column of a data set holds lists."""
-    return element_type(column) != type_of(column)
-
-
 def type_of(column: Dataset) -> pa.DataType:
     """Returns the type of the values of a data set's only column."""
     return column.features.arrow_schema.field(0).type
@@ -134,11 +137,22 @@ def type_of(column: Dataset) -> pa.DataType:
 
 def element_type(column: Dataset) -> pa.DataType:
     """Returns the type of the values of a data set's only column, or of what its lists hold."""
+    kind = type_of(column)
+    return kind.value_type if _is_list(kind) else kind
+
+
+def innermost_type(column: Dataset) -> pa.DataType:
+    """Returns `element_type`, also through lists of lists."""
+    kind = type_of(column)
+    while _is_list(kind):
+        kind = kind.value_type
+    return kind
+
+
+def _is_list(kind: pa.DataType) -> bool:
     import pyarrow.types as kinds
 
-    kind = type_of(column)
-    lists = kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
-    return kind.value_type if lists else kind
+    return kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
 
 
 def _take(column: Dataset, indices: Indices) -> pa.ChunkedArray:
@@ -166,13 +180,26 @@ def _lengths(values: pa.ChunkedArray) -> set[int]:
 
 
 def _numbers(values: pa.ChunkedArray) -> np.ndarray:
-    """Returns numbers `[n]`, or `[n width]` for lists of one length."""
-    import pyarrow.compute as pc
-    import pyarrow.types as kinds
+    """Returns numbers `[n]`, or `[n …]` for lists of one length, and lists of such lists."""
+    shape = [len(values)]
+    for lists in _lists(values):
+        (width,) = _lengths(lists) or {0}
+        shape.append(width)
+        values = _flat(lists)
+    return values.to_numpy().reshape(shape)
 
-    if kinds.is_primitive(values.type):
-        return values.to_numpy()
-    return pc.call_function("list_flatten", [values]).to_numpy().reshape(len(values), -1)
+
+def _lists(values: pa.ChunkedArray) -> Iterator[pa.ChunkedArray]:
+    """Yields the lists that the values are, then the lists in those."""
+    while _is_list(values.type):
+        yield values
+        values = _flat(values)
+
+
+def _flat(lists: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    return pc.call_function("list_flatten", [lists])
 
 
 def _fit_32_bits(numbers: np.ndarray, expected: type) -> np.ndarray:

@@ -50,7 +50,7 @@ def run(
 ):
     mesh = make_mesh(jax.devices()[:devices])
     state = create_state({"encoder": encoder.params}, optimizer, mesh)
-    objective = REGISTRY[loss].build(encoder.apply, **settings)
+    objective = REGISTRY[loss].with_settings(**settings).build(encoder.apply)
     step = build_train_step(objective, optimizer, SCHEDULE, mesh)
     curve = []
     for batch in batches:
@@ -95,7 +95,7 @@ def test_a_setting_of_another_loss_is_refused(encoder):
     with pytest.raises(
         ValueError, match="cosine_similarity takes no scale; its settings are loss_fn"
     ):
-        REGISTRY["cosine_similarity"].build(encoder.apply, scale=2.0)
+        REGISTRY["cosine_similarity"].with_settings(scale=2.0)
 
 
 def test_the_key_of_a_step_comes_from_root_and_step(encoder, batches):

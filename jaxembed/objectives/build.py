@@ -1,0 +1,155 @@
+"""From objectives to one scalar function: texts are encoded once, losses added."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+from jax import Array
+from jax.sharding import Mesh
+
+from jaxembed.objectives.columns import (
+    NEGATIVES,
+    batch_keywords,
+    embed_by_network,
+    encode_column,
+    text_columns,
+)
+from jaxembed.objectives.denoising import token_costs
+from jaxembed.transforms import by_length, cached
+from jaxembed.typing import Batch, EncodeFn, ObjectiveFn, Params, Roles
+
+if TYPE_CHECKING:
+    from jaxembed.objectives.objective import Objective
+
+
+def build_sum(
+    objectives: Sequence[Objective],
+    weights: Sequence[float],
+    encode: EncodeFn,
+    *,
+    mesh: Mesh | None = None,
+    mini_batch_size: int | None = None,
+    guide: EncodeFn | None = None,
+    teacher: EncodeFn | None = None,
+    decoder: Any = None,
+) -> ObjectiveFn:
+    """Builds `Σ weight · loss` of objectives over the same texts; see `Objective.build`.
+
+    The texts are those of the objective with the most of them; the others take the first of these.
+    """
+    leading = leading_objective(objectives)
+    layers = any(objective.layers for objective in objectives)
+    losses = [objective.bound_loss(mesh) for objective in objectives]
+    chunk_sizes = [o.mini_batch_size for o in objectives if o.mini_batch_size]
+    chunk_size = mini_batch_size or min(chunk_sizes, default=None)
+
+    def chunked(encode: EncodeFn) -> EncodeFn:
+        return by_length(encode if chunk_size is None else cached(encode, chunk_size, mesh=mesh))
+
+    encode = chunked(encode)
+    networks = {"guide": guide and chunked(guide), "teacher": teacher and chunked(teacher)}
+    costs = decoder and chunked(token_costs(decoder))
+
+    def objective(
+        params: Params,
+        batch: Batch,
+        *,
+        key: Array | None,
+        frozen: Params | None = None,
+        carried: Params | None = None,
+    ) -> tuple[Array, tuple[dict[str, Array], Params | None]]:
+        encode_key, loss_key = (None, None) if key is None else jax.random.split(key)
+        own = {o.name: params.get("loss", {}).get(o.name) for o in objectives}
+        columns = {}
+        for number, name in enumerate(text_columns(batch, leading.roles)):
+            if name not in leading.decoded:
+                column_key = None if encode_key is None else jax.random.fold_in(encode_key, number)
+                encoder = (own[leading.name] if name in leading.copied else params)["encoder"]
+                columns[name] = encode_column(encode, encoder, batch, name, key=column_key)
+
+        def rebuild(vectors: Array) -> Array:
+            """Returns what each text costs the decoder, and its number of tokens: `[n 2]`."""
+            (name,) = leading.decoded
+            tokens = {"input_ids": batch[name]["input_ids"], "vectors": vectors}
+            merged = decoder.merged(own[leading.name], params["encoder"])
+            return costs(merged, tokens, key=loss_key)
+
+        def value_of(number: int) -> tuple[Array, dict[str, Array]]:
+            objective, loss = objectives[number], losses[number]
+            names = inspect.signature(loss).parameters
+            same = dict(zip(objective.roles.texts, leading.roles.texts, strict=False))
+            keywords = batch_keywords(batch, names, objective.roles)
+            for network, roles in objective.networks.items():
+                if any(name in keywords for name in objective.targets):
+                    continue  # what the network would say is in the data
+                for role in roles:
+                    if role != NEGATIVES or NEGATIVES in columns:
+                        own_name, name = f"{network}_{role}", f"{network}_{same.get(role, role)}"
+                        keywords[own_name] = embed_by_network(
+                            networks[network],
+                            (frozen or {}).get(network),
+                            batch,
+                            own_name if own_name in batch else name,
+                        )
+            if objective.own is not None:
+                keywords |= objective.own.keywords(own[objective.name])
+            if objective.decoded:
+                keywords["reconstruct"] = rebuild
+            if loss_key is not None and "key" in names:
+                keywords["key"] = jax.random.fold_in(loss_key, number)
+            taken = [columns[name] for name in _columns_of(objective, columns)]
+            if layers and not objective.layers:
+                taken = [x[..., -1, :] for x in taken]
+            whole = [x[..., -1, :] for x in taken] if objective.layers else taken
+            metrics = objective.metrics(whole, objective.settings | keywords)
+            return loss(*taken, **keywords), metrics
+
+        loss: Any = 0.0
+        metrics: dict[str, Array] = {}
+        for number, (entry, weight) in enumerate(zip(objectives, weights, strict=True)):
+            value, its_metrics = value_of(number)
+            loss += value * weight
+            metrics |= its_metrics
+            if len(objectives) > 1:
+                metrics[f"loss/{entry.name}"] = value
+        return loss, (metrics, carried)
+
+    return objective
+
+
+def leading_objective(objectives: Sequence[Objective]) -> Objective:
+    """Returns the objective whose texts a sum reads: the first of those with the most texts."""
+    return max(objectives, key=lambda objective: len(objective.roles.texts))
+
+
+def roles_of_sum(objectives: Sequence[Objective]) -> Roles:
+    """Joins what several objectives read of the data."""
+    leading = leading_objective(objectives).roles
+    every = [objective.roles for objective in objectives]
+    labels = {name: kind for roles in reversed(every) for name, kind in roles.labels.items()}
+    needed = {name for roles in every for name in roles.labels if name not in roles.optional}
+    return Roles(
+        leading.texts,
+        labels,
+        negatives=any(roles.negatives for roles in every),
+        ids=any(roles.ids for roles in every),
+        optional=frozenset(labels) - needed,
+        needs_negatives=any(roles.needs_negatives for roles in every),
+        same_as=leading.same_as,
+        noisy=leading.noisy,
+        several=leading.several,
+    )
+
+
+def _columns_of(objective: Objective, columns: dict[str, Array]) -> list[str]:
+    """Names the columns that an objective takes: as many texts as it has roles, or all."""
+    texts = [name for name in columns if name != NEGATIVES]
+    if not objective.roles.several:
+        texts = texts[: len(objective.roles.texts)]
+    takes_negatives = NEGATIVES in columns and (
+        objective.roles.negatives or objective.roles.several
+    )
+    return [*texts, NEGATIVES] if takes_negatives else texts

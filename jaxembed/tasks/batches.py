@@ -1,0 +1,60 @@
+"""Making the batches of a task: read, damaged where noise is wanted, tokenized by each network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jaxembed.data import BatchPlan, Rows, delete_words, make_batch, split_by_length
+from jaxembed.encoders import TextTokenizer
+from jaxembed.typing import Roles
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Makes the batch of a step; a pure function of the step, which travels to other processes.
+
+    Attributes:
+        tokenizers: the tokenizer of each text role, with the prompt that goes before the text.
+            `guide_anchors` are the anchors as the guide reads them.
+        split_rows: columns are split by length into blocks of a multiple of so many rows; None
+            leaves them whole. So are those in `whole`.
+        deletion_ratio: the share of the words that noise deletes.
+    """
+
+    rows: Rows
+    roles: Roles
+    plan: BatchPlan
+    tokenizers: Mapping[str, tuple[TextTokenizer, str]]
+    networks: Mapping[str, tuple[str, ...]]
+    split_rows: int | None = None
+    whole: frozenset[str] = frozenset()
+    deletion_ratio: float = 0.6
+    seed: int = 0
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        return self.batch(self.plan.rows(step), step)
+
+    def batch(self, indices: np.ndarray, step: int) -> dict[str, Any]:
+        """Makes the batch of these rows; noise depends on the step."""
+        damage = partial(delete_words, seed=self.seed, step=step, ratio=self.deletion_ratio)
+        return make_batch(
+            self.rows,
+            self.roles,
+            indices,
+            self.tokenize,
+            networks=self.networks,
+            damage=damage,
+        )
+
+    def tokenize(self, texts: list[str], role: str) -> dict[str, Any]:
+        """Tokenizes the texts of a role, and splits them by length."""
+        tokenizer, prompt = self.tokenizers[role]
+        tokens = tokenizer(texts, prompt)
+        if self.split_rows is None or role in self.whole or role.endswith("negatives"):
+            return tokens
+        return split_by_length(tokens, buckets=tokenizer.buckets, multiple=self.split_rows)

@@ -1,0 +1,108 @@
+"""Tasks made ready to train together: their batches, their parameters, and one objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+from jax import Array
+from jax.sharding import Mesh
+
+from jaxembed.data import MixedPlan, count_tokens
+from jaxembed.objectives import build_tasks
+from jaxembed.tasks.networks import Networks
+from jaxembed.tasks.task import Task
+from jaxembed.typing import ObjectiveFn, Params
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """One task, or several whose batches take turns.
+
+    `mix` says how: "proportional", at random in proportion to their numbers of batches, or
+    "round_robin". Of several, a batch is `{name of the task: its batch}`, and the parameters that
+    the losses own are `params["loss"][name of the task]`.
+    """
+
+    networks: Networks
+    tasks: Mapping[str, Task]
+    mix: str = "proportional"
+    seed: int = 0
+
+    @property
+    def single(self) -> Task | None:
+        """The only task, None if there are several."""
+        return next(iter(self.tasks.values())) if len(self.tasks) == 1 else None
+
+    @cached_property
+    def plan(self) -> MixedPlan:
+        """Which task has the batch of a step."""
+        plans = {name: task.plan for name, task in self.tasks.items()}
+        return MixedPlan(plans, self.mix, seed=self.seed)
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        """Makes the batch of a step."""
+        if self.single is not None:
+            return self.single.make(step)
+        name, rows = self.plan.rows(step)
+        return {name: self.tasks[name].make.batch(rows, step)}
+
+    def count(self, batch: Mapping[str, Any]) -> dict[str, int]:
+        """Counts the rows, the tokens, and the places with their padding, of a batch."""
+        parts = [batch] if self.single is not None else list(batch.values())
+        counts = [(int(part["where"].sum()), *count_tokens(part)) for part in parts]
+        pairs, tokens, places = map(sum, zip(*counts, strict=True))
+        return {"pairs": pairs, "tokens": tokens, "places": places}
+
+    def n_steps(self, epochs: int) -> int:
+        """Counts the steps of the first epochs."""
+        plan = self.plan if self.single is None else self.single.plan
+        return plan.n_steps(epochs)
+
+    def build(self, *, mesh: Mesh | None = None, mini_batch_size: int | None = None) -> ObjectiveFn:
+        """Builds the objective of all tasks; see `Objective.build`."""
+        encoder = self.networks.encoder
+        built = {
+            name: task.objective.build(
+                encoder.all_layers if task.objective.layers else encoder.apply,
+                mesh=mesh,
+                mini_batch_size=mini_batch_size,
+                **self.networks.functions,
+            )
+            for name, task in self.tasks.items()
+        }
+        return build_tasks(built) if self.single is None else built.popitem()[1]
+
+    def init(self, key: Array) -> Params:
+        """Makes all parameters that learn: the encoder's, and those of the losses."""
+        encoder = self.networks.encoder
+        context = {
+            "width": encoder.dimension,
+            "encoder": encoder.params,
+            "decoder": self.networks.decoder,
+        }
+        own = {
+            name: task.objective.init(jax.random.fold_in(key, number), **context)
+            for number, (name, task) in enumerate(self.tasks.items())
+        }
+        loss = own if self.single is None else own.popitem()[1]
+        loss = {name: params for name, params in loss.items() if params}
+        return {"encoder": encoder.params, **({"loss": loss} if loss else {})}
+
+    def check(self, objective: ObjectiveFn, params: Params) -> None:
+        """Tries the objective on the shapes of each task's first batch, without computing.
+
+        Raises:
+            ValueError: data, settings or networks that do not go together.
+        """
+        for name, task in self.tasks.items():
+            batch = task.make(0)
+            batch = batch if self.single is not None else {name: batch}
+
+            def loss(params: Params, frozen: Params, batch: Any = batch) -> Array:
+                return objective(params, batch, key=jax.random.key(0), frozen=frozen)[0]
+
+            jax.eval_shape(loss, params, self.networks.frozen_params)

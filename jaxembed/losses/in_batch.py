@@ -45,6 +45,8 @@ from jaxembed.typing import (
     Where,
 )
 
+ROUNDING = 16  # units in the last place by which equal similarities may differ
+
 
 class Rows(NamedTuple):
     """The rows of which the loss is computed, as they came: see `prepared`."""
@@ -198,11 +200,17 @@ def negatives(rows: Rows, candidates: Candidates) -> Bool[Array, "n m"]:
 
 
 def not_closer(similarities: Float[Array, "n m"], rows: Rows) -> Bool[Array, "n m"] | bool:
-    """Says which candidates are not more similar than the row's limit."""
+    """Says which candidates are not more similar than the row's limit, by more than rounding.
+
+    The own positive and a duplicate of it elsewhere come from products of different shapes, whose
+    last digits differ.
+    """
     if rows.limit is None:
         return True
+    limit = rows.limit.value
+    rounding = ROUNDING * jnp.finfo(limit.dtype).eps * jnp.maximum(jnp.abs(limit), 1)
     # Negated, so that what is not a number stays and shows.
-    return ~(lax.stop_gradient(similarities) > rows.limit.value[:, None])
+    return ~(lax.stop_gradient(similarities) > (limit + rounding)[:, None])
 
 
 def equal(left: UInt32[Array, "n 2"], right: UInt32[Array, "m 2"]) -> Bool[Array, "n m"]:

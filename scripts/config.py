@@ -33,7 +33,7 @@ class RunFlags:
     hard_negatives: bool = False
     """Also uses the columns of negatives that the data has."""
     loss: Texts = ("multiple_negatives_ranking",)
-    """An objective, or several to be added up. The README has the table of all."""
+    """An objective such as cosent, or several to be added up. The README has the table of all."""
     loss_weights: tuple[float, ...] = ()
     """The weight of each loss in the sum; 1 for all if empty."""
     inner_loss: str | None = None

@@ -1,4 +1,4 @@
-"""Trains a text encoder: pairs in, a sentence-transformers folder out.
+"""Trains a text encoder: texts in, a sentence-transformers folder out.
 
 The embedded demonstration, your own data, and an interrupted run that goes on:
 

@@ -68,7 +68,7 @@ def build_sum(
             if name not in leading.decoded:
                 column_key = None if encode_key is None else jax.random.fold_in(encode_key, number)
                 encoder = (own[leading.name] if name in leading.copied else params)["encoder"]
-                columns[name] = encode_column(encode, encoder, batch, name, key=column_key)
+                columns[name] = encode_column(encode, encoder, batch[name], key=column_key)
 
         def rebuild(vectors: Array) -> Array:
             """Returns what each text costs the decoder, and its number of tokens: `[n 2]`."""
@@ -82,17 +82,12 @@ def build_sum(
             names = inspect.signature(loss).parameters
             same = dict(zip(objective.roles.texts, leading.roles.texts, strict=False))
             keywords = batch_keywords(batch, names, objective.roles)
-            for network, roles in objective.networks.items():
-                if any(name in keywords for name in objective.targets):
-                    continue  # what the network would say is in the data
-                for role in roles:
-                    if role != NEGATIVES or NEGATIVES in columns:
-                        own_name, name = f"{network}_{role}", f"{network}_{same.get(role, role)}"
-                        keywords[own_name] = embed_by_network(
-                            networks[network],
-                            (frozen or {}).get(network),
-                            batch,
-                            own_name if own_name in batch else name,
+            if not any(name in keywords for name in objective.targets):
+                for network, role in objective.network_roles:
+                    if role in columns or same.get(role) in columns:
+                        network_params = (frozen or {}).get(network)
+                        keywords[f"{network}_{role}"] = embed_by_network(
+                            networks[network], network_params, batch, network, role, same
                         )
             if objective.own is not None:
                 keywords |= objective.own.keywords(own[objective.name])

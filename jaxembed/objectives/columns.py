@@ -26,13 +26,12 @@ def text_columns(batch: Batch, roles: Roles) -> list[str]:
 
 
 def encode_column(
-    encode: EncodeFn, params: Params, batch: Batch, name: str, *, key: Array | None
+    encode: EncodeFn, params: Params, tokens: Mapping[str, Any], *, key: Array | None
 ) -> Array:
     """Encodes one text column: `[n d]`, or `[n k d]` where a row has several texts.
 
     Every text has its own key, folded from the row and, of several texts, the position.
     """
-    tokens = batch[name]
     if "blocks" in tokens or tokens["input_ids"].ndim == 2:
         return encode(params, tokens, key=key)
     n, k = tokens["input_ids"].shape[:2]
@@ -44,24 +43,34 @@ def encode_column(
     return embeddings.reshape(n, k, *embeddings.shape[1:])
 
 
-def embed_by_network(encode: EncodeFn | None, params: Params, batch: Batch, name: str) -> Array:
-    """Returns embeddings of a frozen network: stored ones as they are, tokens encoded.
+def embed_by_network(
+    encode: EncodeFn | None,
+    params: Params,
+    batch: Batch,
+    network: str,
+    role: str,
+    same: Mapping[str, str],
+) -> Array:
+    """Returns a frozen network's embeddings of a role: stored ones as they are, tokens encoded.
+
+    `same` are other names of roles in the batch.
 
     Raises:
         ValueError: the batch has neither.
     """
-    network, _, role = name.partition("_")
-    if name not in batch:
+    names = [f"{network}_{role}", f"{network}_{same.get(role, role)}"]
+    found = next((batch[name] for name in names if name in batch), None)
+    if found is None:
         raise ValueError(
-            f"the batch has no {name}: give the {network}'s embeddings of the {role}, or its own"
-            f" tokens of them, {network}.tokenizer(texts); tokens of another tokenizer mean nothing"
-            f" to it"
+            f"the batch has no {names[0]}: give the {network}'s embeddings of the {role}, or its"
+            f" own tokens of them, {network}.tokenizer(texts); tokens of another tokenizer mean"
+            " nothing to it"
         )
-    if not isinstance(batch[name], Mapping):
-        return jnp.asarray(batch[name])
+    if not isinstance(found, Mapping):
+        return jnp.asarray(found)
     if encode is None:
         raise ValueError(f"the batch has tokens for a {network}, but build(…) got no {network}=")
-    return lax.stop_gradient(encode_column(encode, params, batch, name, key=None))
+    return lax.stop_gradient(encode_column(encode, params, found, key=None))
 
 
 def batch_keywords(batch: Batch, names: Mapping[str, Any], roles: Roles) -> dict[str, Any]:

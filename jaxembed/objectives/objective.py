@@ -110,9 +110,14 @@ class Objective:
         return self.wrapper is not None and self.wrapper.layers
 
     @property
+    def network_roles(self) -> list[tuple[str, str]]:
+        """Which network reads which role."""
+        return [(network, role) for network, its in self.networks.items() for role in its]
+
+    @property
     def network_arrays(self) -> tuple[str, ...]:
         """The keywords by which embeddings of frozen networks come."""
-        return tuple(f"{name}_{role}" for name, its in self.networks.items() for role in its)
+        return tuple(f"{network}_{role}" for network, role in self.network_roles)
 
     @property
     def targets(self) -> tuple[str, ...]:

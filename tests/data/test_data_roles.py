@@ -1,4 +1,4 @@
-"""Roles beyond pairs: optional labels, tied and further texts, noise, and other networks' tokens."""
+"""Roles beyond pairs: optional labels, tied and further texts, noise, tokens of other networks."""
 
 import numpy as np
 import pytest

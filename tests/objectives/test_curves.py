@@ -62,6 +62,12 @@ def test_chunks_devices_and_bfloat16_follow_the_plain_curve(curve, name):
     np.testing.assert_allclose(half, plain, rtol=5e-2, atol=1e-2 * max(plain))
 
 
+@pytest.mark.parametrize("name", ["sigmoid", "contrastive_tension_in_batch_negatives"])
+def test_learned_scales_in_blocks_on_two_devices_follow_the_plain_curve(curve, name):
+    blocks = curve(name, "--block-size", "2", devices=2)
+    np.testing.assert_allclose(blocks, curve(name), rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["softmax", "denoising_auto_encoder", "matryoshka_2d"])
 def test_dropout_is_the_same_in_chunks_and_on_two_devices(curve, name):
     plain = curve(name, "--dropout")

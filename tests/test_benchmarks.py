@@ -1,6 +1,7 @@
 """The benchmarks run, know every loss, and write what they measured."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -67,3 +68,24 @@ def test_a_cached_step_is_measured_beside_the_plain_one(tmp_path):
     assert cached["loss"] == pytest.approx(plain["loss"], rel=1e-5)
     assert 1.2 < cached["flops"] / plain["flops"] < 4 / 3 + 1e-3
     assert "| ours, cached |" in (tmp_path / "cached_step.md").read_text()
+
+
+@pytest.mark.slow
+def test_objectives_are_trained_and_measured_one_after_the_other(tmp_path):
+    flags = ["--model", ROOT / "tests/goldens/encoders/tiny", "--steps", "2", "--output", tmp_path]
+    for name in ("softmax", "multiple_negatives_ranking, with negatives"):
+        result = run("objectives_learn.py", "--only", name, *flags)
+        assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "objectives_learn.json").read_text())
+    softmax, ranking = content["runs"]  # the second call keeps what the first one wrote
+    assert len(softmax["train_losses"]) == len(ranking["train_losses"]) == 2
+    assert [*softmax["metrics"]] == ["accuracy"]
+    assert [*ranking["metrics"]] == ["nDCG@10"]
+    assert softmax["held_out_loss"][0] == pytest.approx(math.log(3), rel=0.05)
+    assert "share of 2 runs that learned: " in (tmp_path / "objectives_learn.md").read_text()
+
+
+def test_an_unknown_objective_is_one_line():
+    result = run("objectives_learn.py", "--only", "nothing")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0].startswith("error: no run is named like 'nothing'")

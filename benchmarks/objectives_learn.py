@@ -118,7 +118,6 @@ RUNS = (
         ("accuracy",),
         steps=100,
         batch_size=64,
-        learning_rate=1e-3,
     ),
     pairs("contrastive"),
     pairs("online_contrastive"),
@@ -127,15 +126,12 @@ RUNS = (
     similarity("cosent, all layers", n_layers=6),
     similarity("angle"),
     groups("batch_all_triplet", settings=COSINE),
-    groups("batch_hard_triplet", settings=COSINE, learning_rate=3e-5),
+    groups("batch_hard_triplet", settings=COSINE),
     groups(
         "batch_hard_triplet, Euclidean",
         settings={"distance_fn": "euclidean", "margin": 0.5},
-        learning_rate=3e-5,
     ),
-    groups(
-        "batch_hard_soft_margin_triplet", settings={"distance_fn": "cosine"}, learning_rate=3e-5
-    ),
+    groups("batch_hard_soft_margin_triplet", settings={"distance_fn": "cosine"}),
     groups("batch_semi_hard_triplet", settings=COSINE),
     ranking("triplet", settings={"distance_fn": "cosine", "margin": 0.2}),
     ranking(MNR, measure=NARROW),

@@ -100,6 +100,10 @@ class RunFlags:
     # Speed
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters, optimizer and loss are float32."""
+    encoder_source: Literal["transformers", "jaxembed", "auto"] = "transformers"
+    """Whose models: the Flax ones of transformers 4, our own, or our own of all known families."""
+    remat: Literal["none", "full", "dots"] = "none"
+    """What our own models compute again for the gradient, to save memory."""
     max_seq_length: int | None = None
     """Tokens that are kept of a text; the model's own limit if not given."""
     buckets: tuple[int, ...] = (16, 32, 64, 128, 256, 512)

@@ -14,7 +14,7 @@ from config import OF_A_TASK, SETTINGS, Config, ConfigError, check
 from xxhash import xxh3_64
 
 from jaxembed.data import bind_columns, open_dataset, wordnet_gloss_retrieval
-from jaxembed.encoders import load, load_decoder, tied_decoder
+from jaxembed.encoders import Encoder, load, load_decoder, tied_decoder
 from jaxembed.evaluators import Evaluator, RetrievalEvaluator, SimilarityEvaluator
 from jaxembed.objectives import ALIASES, REGISTRY, WeightedSum, as_sum, named
 from jaxembed.tasks import Networks, Tasks, open_task
@@ -24,12 +24,15 @@ from jaxembed.typing import Roles
 def open_networks(config: Config, objectives: Iterable[WeightedSum]) -> Networks:
     """Loads the encoder, and what its losses use beside it."""
     computed = {"dtype": config.dtype, "dropout": config.dropout}
+    source = config.encoder_source
     encoder = load(
         config.model,
         max_seq_length=config.max_seq_length,
         n_layers=config.n_layers,
         pooling=config.pooling_strategy,
         initialize=config.seed if config.random_init else None,
+        source=source,
+        remat=config.remat,
         **computed,
     )
     used = {name for objective in objectives for name in objective.networks}
@@ -44,15 +47,15 @@ def open_networks(config: Config, objectives: Iterable[WeightedSum]) -> Networks
         options = {**computed, "seed": config.seed}
         tied = config.tie_encoder_decoder
         if config.decoder_name_or_path or tied is False:
-            decoder = load_decoder(config.decoder_name_or_path or config.model, **options)
+            name = config.decoder_name_or_path or config.model
+            decoder = load_decoder(name, source=source, **options)
         else:
             decoder = tied_decoder(encoder, **options)
-    return Networks(
-        encoder,
-        guide=load(config.guide, dtype=config.dtype) if config.guide else None,
-        teacher=load(config.teacher_model, dtype=config.dtype) if config.teacher_model else None,
-        decoder=decoder,
-    )
+
+    def frozen(name: str | None) -> Encoder | None:
+        return load(name, dtype=config.dtype, source=source) if name else None
+
+    return Networks(encoder, frozen(config.guide), frozen(config.teacher_model), decoder)
 
 
 def tasks_of(config: Config) -> dict[str, Config]:

@@ -89,3 +89,13 @@ def test_an_unknown_objective_is_one_line():
     result = run("objectives_learn.py", "--only", "nothing")
     assert result.returncode == 2
     assert result.stderr.splitlines()[0].startswith("error: no run is named like 'nothing'")
+
+
+def test_our_own_transformers_are_measured(tmp_path):
+    flags = ["--models", "tiny", "--batch", "4", "--rounds", "1", "--output", tmp_path]
+    result = run("encoder_speed.py", *flags)
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "encoder_speed.json").read_text())
+    assert [row["call"] for row in content["rows"]] == ["encode", "train"]
+    assert all(row["flops"] > 0 and 0 < row["share_of_limit"] for row in content["rows"])
+    assert "| tiny | train | ours |" in (tmp_path / "encoder_speed.md").read_text()

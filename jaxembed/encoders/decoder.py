@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from jaxembed.encoders.flax_transformers import (
     load_transformer,
     token_types,
 )
-from jaxembed.encoders.folder import find
+from jaxembed.encoders.folder import find, load, transformer_source
 from jaxembed.encoders.parameters import (
     Path_,
     find_parameters,
@@ -38,6 +38,8 @@ from jaxembed.encoders.parameters import (
 )
 from jaxembed.encoders.tokenizer import TextTokenizer, load_tokenizer
 from jaxembed.typing import Params
+
+Run = Callable[..., Array]  # (params, (input_ids, vectors), *, key=None) -> [n t v]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def load_decoder(
     dropout: bool = True,
     seed: int = 0,
     max_seq_length: int | None = None,
+    source: str = "transformers",
 ) -> Decoder:
     """Loads a decoder with parameters of its own from a folder, an installed package or the hub.
 
@@ -75,14 +78,29 @@ def load_decoder(
         EncoderError: an unknown name, a broken folder, or a model that has no Flax decoder.
     """
     folder = find(name)
+    read = transformer_source(source, folder)
+    if read is not load_transformer:
+        encoder = load(folder, dtype=dtype, max_seq_length=max_seq_length, source="jaxembed")
+        tied = replace(
+            tied_decoder(encoder, dtype=dtype, dropout=dropout, seed=seed), name=str(name)
+        )
+        own = {**tied.params, "transformer": encoder.params["transformer"]}
+        whole = lambda own, encoder_params: own  # noqa: E731
+        return replace(tied, params=own, merged=whole, name=str(name))
     model = _build(name, read_json(folder / "config.json"), dtype, dropout)
     transformer = load_transformer(folder, dtype=dtype, dropout=dropout)
     drawn = _own(model, transformer.params, seed)
     own = {**drawn, **find_parameters(folder, read_checkpoint(folder), drawn)}
-    tokenizer = load_tokenizer(folder, transformer.config, max_length=max_seq_length)
+    tokenizer = load_tokenizer(
+        folder,
+        vocabulary=transformer.vocabulary,
+        n_positions=transformer.n_positions,
+        max_length=max_seq_length,
+    )
     params = unflatten({**own, **_based(model, transformer.params)})
     merged = lambda own, encoder_params: own  # noqa: E731
-    return _decoder(model, params, merged, tokenizer, str(name), dropout)
+    run, width = _run(model), model.config.hidden_size
+    return _decoder(run, width, params, merged, tokenizer, str(name), dropout)
 
 
 def tied_decoder(
@@ -95,13 +113,30 @@ def tied_decoder(
     Raises:
         EncoderError: an encoder of a type that has no Flax decoder.
     """
+    if "layers" in encoder.params["transformer"]:  # one of ours, its layers stacked
+        return _of_family(encoder, dtype, dropout, seed)
     model = _build(encoder.name, encoder.config, dtype, dropout)
 
     def merged(own: Params, encoder_params: Params) -> Params:
         return unflatten({**flatten(own), **_based(model, encoder_params["transformer"])})
 
     own = unflatten(_own(model, encoder.params["transformer"], seed))
-    return _decoder(model, own, merged, encoder.tokenizer, encoder.name, dropout)
+    run, width = _run(model), model.config.hidden_size
+    return _decoder(run, width, own, merged, encoder.tokenizer, encoder.name, dropout)
+
+
+def _of_family(encoder: Encoder, dtype: Any, dropout: bool, seed: int) -> Decoder:
+    from jaxembed.encoders.families import FAMILIES
+    from jaxembed.encoders.families.decoding import build_decoder
+
+    family = FAMILIES[encoder.config["model_type"]]
+    a = replace(family.architecture(encoder.config), causal=True)
+    run, own = build_decoder(a, dtype, seed)
+
+    def merged(own: Params, encoder_params: Params) -> Params:
+        return {**own, "transformer": encoder_params["transformer"]}
+
+    return _decoder(run, a.width, own, merged, encoder.tokenizer, encoder.name, dropout)
 
 
 def _build(name: Path | str, settings: Mapping[str, Any], dtype: Any, dropout: bool) -> Any:
@@ -130,17 +165,8 @@ def _own(model: Any, transformer_params: Params, seed: int) -> dict[Path_, Array
     return {path: leaf for path, leaf in flatten(draw(model, seed)).items() if path not in shared}
 
 
-def _decoder(
-    model: Any,
-    params: Params,
-    merged: Callable[[Params, Params], Params],
-    tokenizer: TextTokenizer,
-    name: str,
-    dropout: bool,
-) -> Decoder:
-    dimension, pad_id = model.config.hidden_size, tokenizer.tokenizer.pad_token_id
-    if pad_id is None:
-        raise EncoderError(f"{name}: a decoder needs a tokenizer with a pad token; it has none")
+def _run(model: Any) -> Run:
+    """Returns the function of a Flax model of transformers."""
 
     def run(params: Params, rows: tuple[Array, Array], key: Array | None) -> Array:
         input_ids, vectors = rows
@@ -155,6 +181,22 @@ def _decoder(
         )
         return outputs.logits.astype(jnp.float32)
 
+    return by_row(run, dropout=True)
+
+
+def _decoder(
+    run: Run,
+    dimension: int,
+    params: Params,
+    merged: Callable[[Params, Params], Params],
+    tokenizer: TextTokenizer,
+    name: str,
+    dropout: bool,
+) -> Decoder:
+    pad_id = tokenizer.tokenizer.pad_token_id
+    if pad_id is None:
+        raise EncoderError(f"{name}: a decoder needs a tokenizer with a pad token; it has none")
+
     def apply(
         params: Params,
         input_ids: Int[Array, "n t"],
@@ -167,6 +209,6 @@ def _decoder(
                 f"{name}: the decoder needs vectors of {dimension} features;"
                 f" got {vectors.shape[-1]}"
             )
-        return by_row(run, dropout)(params, (input_ids, vectors), key=key)
+        return run(params, (input_ids, vectors), key=key if dropout else None)
 
     return Decoder(apply, jax.device_put(params), merged, tokenizer, pad_id, dimension, name)

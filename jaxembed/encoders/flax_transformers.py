@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +23,9 @@ from jaxembed.encoders.parameters import (
     read_checkpoint,
     unflatten,
 )
+from jaxembed.encoders.transformer import Transformer
 from jaxembed.randomness import row_keys
 from jaxembed.typing import Params, Tokens
-
-
-@dataclass(frozen=True)
-class Transformer:
-    """A transformer: tokens to one vector per token, with what it takes to write it back."""
-
-    apply: Callable[..., Array]  # (params, tokens, *, key=None) -> [n t d]
-    all_layers: Callable[..., Array]  # the same after each layer, the embeddings first: [n l t d]
-    params: Params
-    config: Any
-    settings: Mapping[str, Any]  # config.json
-    tensors: Callable[[Params], dict[str, np.ndarray]]  # params -> tensors by published name
 
 
 def load_transformer(
@@ -78,8 +66,24 @@ def load_transformer(
     def tensors(params: Params) -> dict[str, np.ndarray]:
         return publish(params) | unused
 
-    outputs = by_row(last, dropout), by_row(all_of_them, dropout)
-    return Transformer(*outputs, params, config, settings, tensors)
+    return Transformer(
+        by_row(last, dropout),
+        by_row(all_of_them, dropout),
+        params,
+        config.hidden_size,
+        getattr(config, "vocab_size", None),
+        _positions(config),
+        settings,
+        tensors,
+    )
+
+
+def _positions(config: Any) -> int | None:
+    """Returns how many tokens a text may have, None for no limit."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and config.model_type in ("roberta", "xlm-roberta", "roberta-prelayernorm"):
+        return positions - config.pad_token_id - 1  # positions are counted from behind the pad id
+    return positions
 
 
 def configure(name: Path | str, settings: Mapping[str, Any], *, dropout: bool) -> Any:

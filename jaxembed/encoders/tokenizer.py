@@ -68,22 +68,22 @@ class TextTokenizer:
 
 def load_tokenizer(
     folder: Path,
-    model_config: Any,
     *,
+    vocabulary: int | None,
+    n_positions: int | None,
     max_length: int | None = None,
     prompt_counts: bool = True,
 ) -> TextTokenizer:
     """Reads the tokenizer of a model folder.
 
     `max_length` overrides the folder's own limits, which are those of `sentence_bert_config.json`
-    or else of the tokenizer, up to the model's positions. A token beyond the model's vocabulary is
+    or else of the tokenizer, up to the model's `n_positions`. A token beyond its `vocabulary` is
     refused.
     """
     from transformers import AutoTokenizer
 
     settings = folder / "sentence_bert_config.json"
     config = read_json(settings) if settings.exists() else {}
-    vocabulary = getattr(model_config, "vocab_size", None)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
@@ -99,18 +99,10 @@ def load_tokenizer(
         backend = tokenizer.backend_tokenizer
         lower = Lowercase()
         backend.normalizer = Both([lower, backend.normalizer]) if backend.normalizer else lower
-    limit = _positions(model_config) or tokenizer.model_max_length
+    limit = n_positions or tokenizer.model_max_length
     published = config.get("max_seq_length") or min(tokenizer.model_max_length, limit)
     if max_length is not None and not 2 <= max_length <= limit:
         raise EncoderError(f"max_seq_length must lie between 2 and {limit}; got {max_length}")
     length = max_length or min(published, limit)
     tokenizer.model_max_length = length
     return TextTokenizer(tokenizer, length, prompt_counts=prompt_counts)
-
-
-def _positions(config: Any) -> int | None:
-    """Returns how many tokens a text may have, None for no limit."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and config.model_type in ("roberta", "xlm-roberta", "roberta-prelayernorm"):
-        return positions - config.pad_token_id - 1  # positions are counted from behind the pad id
-    return positions

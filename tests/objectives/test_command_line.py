@@ -51,6 +51,21 @@ def test_it_trains_three_steps_and_the_model_encodes(train, student, name):
     assert f"| loss | {name} |" in (folder / "model/README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    "name", ["softmax", "denoising_auto_encoder", "matryoshka_2d", "gist_embed"]
+)
+def test_our_own_transformers_train_too(train, student, name):
+    flags = ("--encoder-source", "jaxembed", "--remat", "full", "--dropout")
+    folder = train("--loss", name, *FLAGS[name], *flags)
+    assert all(np.isfinite(record["loss"]) for record in records(folder))
+    assert "layers" in saved_params(folder)["encoder"]["transformer"]  # stacked
+    trained = jaxembed.load(folder / "model")
+    again = jaxembed.load(folder / "model", source="jaxembed")
+    embeddings = trained.encode(["a bank", "a river"])
+    np.testing.assert_allclose(again.encode(["a bank", "a river"]), embeddings, atol=1e-5)
+    assert np.abs(embeddings - jaxembed.load(student).encode(["a bank", "a river"])).max() > 1e-5
+
+
 def test_own_parameters_are_saved_and_resumed_exactly(train, tmp_path):
     whole = train("--loss", "softmax", *FLAGS["softmax"], "--output", str(tmp_path / "whole"))
     part = train("--loss", "softmax", *FLAGS["softmax"], "--checkpoint-every", "2",

@@ -1,0 +1,258 @@
+"""How fast do our own transformers encode and train, beside the same models in PyTorch?
+
+Both sides have the same parameters, drawn from the configuration, and the same tokens: rows as long
+as the texts of the embedded data (words and two more), or of one length for a long context. A
+training step is the ranking loss over a column of anchors and one of positives, its gradient,
+clipping and AdamW, without dropout. Embeddings and loss agree before anything is measured.
+
+    python benchmarks/encoder_speed.py --torch-python .venv-torch/bin/python
+    python benchmarks/encoder_speed.py --models bert-base --dtype bfloat16 --batch 512
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import report
+import tyro
+from peer import Peer
+from pyarrow.parquet import read_table
+from sides import Target, conclude, in_turns, spread
+from timing import enough_repeats, seconds_for, seconds_per_call
+
+from jaxembed.data.sources import EMBEDDED
+from jaxembed.encoders.checkpoint import write_tensors
+from jaxembed.encoders.families import load_family
+from jaxembed.encoders.pooling import pool
+from jaxembed.losses import multiple_negatives_ranking_loss
+from jaxembed.training import adamw, build_train_step, create_state, make_mesh
+
+BERT = {
+    **{"model_type": "bert", "vocab_size": 30522, "max_position_embeddings": 512},
+    **{"type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu", "pad_token_id": 0},
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        **{**BERT, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
+        "intermediate_size": 64,
+    },
+    "minilm": {**BERT, "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
+               "intermediate_size": 1536},
+    "bert-base": {**BERT, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+                  "intermediate_size": 3072},
+    "modernbert-base": {
+        **{"model_type": "modernbert", "vocab_size": 50368, "hidden_size": 768},
+        **{"num_hidden_layers": 22, "num_attention_heads": 12, "intermediate_size": 1152},
+        **{"max_position_embeddings": 8192, "global_attn_every_n_layers": 3},
+        **{"local_attention": 128, "global_rope_theta": 160000.0, "local_rope_theta": 10000.0},
+        **{"norm_eps": 1e-5, "hidden_activation": "gelu", "pad_token_id": 0},
+        **{"attention_dropout": 0.0, "layer_types": None, "cls_token_id": 1, "sep_token_id": 2},
+    },
+}  # fmt: skip
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Measures encoding and training steps."""
+
+    torch_python: Path | None = None
+    """The interpreter of an environment with torch and transformers."""
+    models: tuple[str, ...] = ("minilm",)
+    """minilm, bert-base, modernbert-base; tiny only shows that it runs."""
+    batch: int = 64
+    """Texts that are encoded at once; pairs of a training step."""
+    tokens: int | None = None
+    """All rows have so many; else the lengths of the embedded texts."""
+    dtype: str = "float32"
+    """float32 or bfloat16."""
+    rounds: int = 7
+    """Measurements of each side; the median counts."""
+    output: Path = Path("runs/benchmarks")
+    """Where the table and all times are written."""
+    name: str = "encoder_speed"
+    """Of the files there."""
+
+
+def main(config: Config) -> int:
+    """Measures and reports; returns 1 if the sides disagree."""
+    peer = Peer(config.torch_python, "transformers_encoders.py") if config.torch_python else None
+    rows: list[dict[str, Any]] = []
+    limit = matmul_rate(config.dtype)
+    for name in config.models:
+        with tempfile.TemporaryDirectory() as folder:
+            rows += measure(name, Path(folder), config, peer)
+    if peer:
+        peer.close()
+    content: dict[str, Any] = {
+        "question": "Encoding and training with our own transformers",
+        "settings": {key: value for key, value in asdict(config).items() if key in
+                     ("batch", "tokens", "dtype", "rounds")},
+        "machine": report.machine() | {f"{config.dtype}_tflop_per_s": round(limit / 1e12, 3)},
+        "versions": report.versions() | (peer.versions if peer else {}),
+        "rows": rows,
+    }  # fmt: skip
+    for row in rows:
+        row["share_of_limit"] = row["flops"] / row["median_s"] / limit
+    columns = ["model", "call", "side", "seconds (min–max)", "rows/s", "tokens/s", "TFLOP/s",
+               "of the matrix rate"]  # fmt: skip
+    report.save(config.output, config.name, content, columns, list(map(cells, rows)))
+    targets = []
+    for name in config.models:
+        for call in ("encode", "train"):
+            times = {
+                r["side"]: r["median_s"] for r in rows if (r["model"], r["call"]) == (name, call)
+            }
+            if "torch" in times:
+                targets.append(
+                    Target(f"{name}, {call}: torch / ours", times["torch"] / times["ours"])
+                )
+    conclude(config.output, config.name, targets)
+    differ = [f"{row['model']} ({row['side']})" for row in rows if not row["agrees"]]
+    if differ:
+        print(f"embeddings or loss differ: {', '.join(differ)}")
+    return int(bool(differ))
+
+
+def measure(name: str, folder: Path, config: Config, peer: Peer | None) -> list[dict[str, Any]]:
+    """Builds both sides of one model, compares them, and measures in turns."""
+    settings = MODELS[name]
+    (folder / "config.json").write_text(json.dumps(settings))
+    dtype = jnp.dtype(config.dtype)
+    drawn = load_family(folder, dtype=dtype, dropout=False, initialize=0)
+    write_tensors(folder, drawn.tensors(jax.device_get(drawn.params)))
+    batch = tokens_of(config, settings["vocab_size"])
+    calls, first = ours(drawn, batch)
+    sides: dict[str, Callable[[], float]] = {
+        f"ours/{call}": partial(seconds_per_call, function, enough_repeats(function))
+        for call, function in calls.items()
+    }
+    agrees = True
+    if peer:
+        file = folder / "tokens.npz"
+        np.savez(file, allow_pickle=False,
+                 **{f"{c}/{k}": x for c, its in batch.items() for k, x in its.items()})  # fmt: skip
+        theirs = peer.ask(load=name, model=str(folder), tokens=str(file), dtype=config.dtype)
+        difference = np.abs(np.asarray(theirs["embeddings"]) - first["embeddings"][:4]).max()
+        scale = np.abs(first["embeddings"][:4]).max()
+        print(f"{name}: greatest difference of an embedding {difference / scale:.2g},"
+              f" losses {first['loss']:.5f} and {theirs['loss']:.5f}")  # fmt: skip
+        agrees = bool(
+            difference < TOLERANCE[config.dtype] * scale
+            and abs(theirs["loss"] - first["loss"]) < TOLERANCE[config.dtype] * first["loss"]
+        )
+        for call in calls:
+            sides[f"torch/{call}"] = partial(lambda call: peer.ask(measure=call)["seconds"], call)
+    real = int(batch["anchors"]["attention_mask"].sum())
+    places = batch["anchors"]["attention_mask"].size
+    forward = forward_flops(settings, *batch["anchors"]["attention_mask"].shape)
+    rows = []
+    for key, seconds in in_turns(sides, config.rounds).items():
+        side, call = key.split("/")
+        columns = 1 if call == "encode" else 2
+        rows.append({
+            **{"model": name, "call": call, "side": side, "agrees": agrees, "seconds": seconds},
+            **{"median_s": statistics.median(seconds), "rows": config.batch},
+            **{"tokens": real * columns, "padding_share": 1 - real / places},
+            "flops": forward * (1 if call == "encode" else 6),
+        })  # fmt: skip
+    return rows
+
+
+def ours(transformer: Any, batch: dict[str, Any]) -> tuple[dict[str, Callable], dict[str, Any]]:
+    """Compiles the calls, and takes a first of each."""
+
+    def embed(params: Any, tokens: Any) -> jax.Array:
+        return pool(transformer.apply(params, tokens), tokens["attention_mask"])
+
+    def objective(params, batch, *, key, frozen=None, carried=None):
+        left, right = (embed(params["encoder"], batch[role]) for role in ("anchors", "positives"))
+        return multiple_negatives_ranking_loss(left, right), ({}, carried)
+
+    mesh = make_mesh(jax.devices()[:1])
+    optimizer = adamw(lambda step: 1e-5, weight_decay=0.01, clip_norm=1.0)
+    step = build_train_step(objective, optimizer, lambda step: 1e-5, mesh)
+    state = create_state({"encoder": transformer.params}, optimizer, mesh)
+    batch = jax.device_put(batch)
+    encoder, params = jax.jit(embed), jax.device_put(transformer.params)
+    embeddings = np.asarray(encoder(params, batch["anchors"]), np.float32)
+
+    def encode() -> None:
+        encoder(params, batch["anchors"]).block_until_ready()
+
+    def train() -> float:
+        nonlocal state
+        state, metrics = step(state, batch, None)
+        return float(metrics["loss"])
+
+    return {"encode": encode, "train": train}, {"embeddings": embeddings, "loss": train()}
+
+
+def tokens_of(config: Config, vocabulary: int) -> dict[str, dict[str, np.ndarray]]:
+    """Draws tokens for rows as long as real texts."""
+    generator = np.random.default_rng(0)
+    table = read_table(EMBEDDED / "train.parquet", columns=["query", "positive"])
+    batch = {}
+    for role, column in (("anchors", "query"), ("positives", "positive")):
+        texts = table[column].slice(0, config.batch).to_pylist()
+        lengths = np.array([config.tokens or len(text.split()) + 2 for text in texts])
+        width = config.tokens or int(-(-lengths.max() // 8) * 8)
+        mask = np.arange(width) < np.minimum(lengths, width)[:, None]
+        ids = generator.integers(1000, vocabulary, mask.shape) * mask
+        batch[role] = {"input_ids": ids.astype(np.int32), "attention_mask": mask.astype(np.int32)}
+    return batch
+
+
+def forward_flops(settings: dict[str, Any], n: int, t: int) -> float:
+    """Counts the operations of the products of matrices of one pass over `[n t]` places."""
+    d, mlp, layers = (settings[key] for key in
+                      ("hidden_size", "intermediate_size", "num_hidden_layers"))  # fmt: skip
+    products = 3 if settings["model_type"] == "modernbert" else 2
+    return layers * (2 * n * t * (4 * d * d + products * d * mlp) + 4 * n * t * t * d)
+
+
+def matmul_rate(dtype: str, rounds: int = 5, products: int = 20) -> float:
+    """Measures the operations per second of a matrix product in this precision, many in a row."""
+    size = 8192 if jax.devices()[0].platform != "cpu" else 1024
+    left, right = jax.random.normal(jax.random.key(0), (2, size, size), jnp.dtype(dtype))
+
+    @jax.jit
+    def chain(x: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, products, lambda _, x: (x @ right) / size, x)
+
+    call = lambda: chain(left).block_until_ready()  # noqa: E731
+    call()
+    seconds = [seconds_for(call, 1) for _ in range(rounds)]
+    return 2 * size**3 * products / statistics.median(seconds)
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """Writes a row of the table."""
+    median = row["median_s"]
+    return [
+        *(row["model"], row["call"], row["side"]),
+        spread(row["seconds"]) + ("" if row["agrees"] else ", values differ"),
+        f"{row['rows'] / median:,.0f}",
+        f"{row['tokens'] / median:,.0f}",
+        f"{row['flops'] / median / 1e12:.3g}",
+        f"{row['share_of_limit']:.0%}",
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(tyro.cli(Config, description=__doc__)))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

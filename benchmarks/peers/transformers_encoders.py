@@ -1,0 +1,96 @@
+"""Encodes and trains with transformers' PyTorch models, for encoder_speed.py, which starts it.
+
+Lines of JSON: its versions first; then it answers `{"load": …}` with embeddings' checksum and the
+loss of a first step, and `{"measure": "encode" or "train"}` with the seconds of a call.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import sys
+import warnings
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from timing import enough_repeats, seconds_per_call
+from transformers import AutoModel
+
+
+def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
+    """Builds the two calls over the tokens of a file."""
+    cuda = torch.cuda.is_available()
+    device = "cuda" if cuda else "cpu"
+    model = AutoModel.from_pretrained(request["model"], attn_implementation="sdpa").to(device)
+    model.eval()  # no dropout, as on the other side
+    half = request["dtype"] == "bfloat16"
+    tokens = [
+        {
+            name: torch.from_numpy(arrays[f"{column}/{name}"]).long().to(device)
+            for name in ("input_ids", "attention_mask")
+        }
+        for arrays in [np.load(request["tokens"])]
+        for column in ("anchors", "positives")
+    ]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+
+    def embed(columns: dict[str, torch.Tensor]) -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            hidden = model(**columns).last_hidden_state
+        mask = columns["attention_mask"][..., None]
+        return (hidden.float() * mask).sum(1) / mask.sum(1)
+
+    def encode() -> torch.Tensor:
+        with torch.inference_mode():
+            out = embed(tokens[0])
+        if cuda:
+            torch.cuda.synchronize()
+        return out
+
+    def train() -> float:
+        left, right = (torch.nn.functional.normalize(embed(columns)) for columns in tokens)
+        target = torch.arange(len(left), device=device)
+        loss = torch.nn.functional.cross_entropy(20 * left @ right.T, target)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if cuda:
+            torch.cuda.synchronize()
+        return loss.item()
+
+    embeddings = encode().float().cpu().numpy()
+    loss = train()
+    train()
+    for name, call in (("encode", encode), ("train", train)):
+        calls[name] = call, enough_repeats(call)
+    return {"loss": loss, "embeddings": embeddings[:4].tolist()}
+
+
+def main() -> None:
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    pipe, sys.stdout = sys.stdout, sys.stderr  # nothing else gets between the lines
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    facts = {"python": platform.python_version(), "threads": torch.get_num_threads()}
+    facts |= {name: version(name) for name in ("torch", "transformers")}
+    if torch.cuda.is_available():
+        facts["device"] = torch.cuda.get_device_name()
+    print(json.dumps(facts), file=pipe, flush=True)
+    calls: dict[str, Any] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "load" in request:
+            answer = load(request, calls)
+        else:
+            answer = {"seconds": seconds_per_call(*calls[request["measure"]])}
+        print(json.dumps(answer), file=pipe, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""The blocks of a text transformer: embeddings, attention, feed-forward network, one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from jaxembed.encoders.families.architecture import Architecture
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_new": jax.nn.gelu,
+    "gelu_pytorch_tanh": jax.nn.gelu,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+}
+
+
+class Positions(NamedTuple):
+    """What all layers know of a batch of `n` rows of `t` tokens."""
+
+    index: Array  # [n t] or [1 t], the position of each token in its text
+    distances: Array  # [t t], how far a token stands behind another
+    mask: Array  # [n 1 t t] or [n 1 1 t], True where a token may look
+    bias: Array | None  # [1 h t t], added to the attention logits
+
+
+class OfLayer(NamedTuple):
+    """What one layer has besides its parameters."""
+
+    number: Array
+    window: Array | None  # how far it sees
+    rope: tuple[Array, Array] | None  # base and scale of its rotary angles
+
+
+def norm(a: Architecture, width: int, rngs: nnx.Rngs) -> nnx.Module:
+    """Builds a norm, computed in float32."""
+    if a.norm == "layer":
+        return nnx.LayerNorm(
+            width, epsilon=a.norm_epsilon, use_bias=a.norm_bias, dtype=jnp.float32, rngs=rngs
+        )
+    return RMSNorm(width, a.norm_epsilon, plus_one=a.norm == "rms_plus_one", rngs=rngs)
+
+
+class RMSNorm(nnx.Module):
+    """`x / sqrt(mean x² + ε) · scale`, or `· (1 + scale)`."""
+
+    def __init__(self, width: int, epsilon: float, *, plus_one: bool, rngs: nnx.Rngs):
+        self.scale = nnx.Param(jnp.full(width, 0.0 if plus_one else 1.0))
+        self.epsilon, self.plus_one = epsilon, plus_one
+
+    def __call__(self, x: Array) -> Array:
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.epsilon)
+        return x * (self.scale[...] + 1 if self.plus_one else self.scale[...])
+
+
+def dropout(x: Array, rate: float, keys: Array | None, site: int) -> Array:
+    """Drops features of every row by its own key: `x [n …]`, `keys [n]`."""
+    if keys is None or rate == 0:
+        return x
+    threshold = round(rate * 2**16)
+
+    def kept(key: Array) -> Array:
+        bits = jax.random.bits(jax.random.fold_in(key, site), x.shape[1:], jnp.uint16)
+        return bits >= threshold
+
+    return jnp.where(jax.vmap(kept)(keys), x / (1 - threshold / 2**16), 0).astype(x.dtype)
+
+
+def rotate(x: Array, index: Array, theta: Array, scale: Array) -> Array:
+    """Turns pairs of features `[n t h k]` by angles that grow with the position."""
+    half = x.shape[-1] // 2
+    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half) / scale
+    angles = index[..., None, None] * frequencies  # [n t 1 k/2]
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention of the tokens of a row to each other."""
+
+    def __init__(self, a: Architecture, dtype: Any, rngs: nnx.Rngs):
+        linear = partial(_linear, a, dtype=dtype, rngs=rngs, use_bias=a.attention_bias)
+        self.query = linear(a.width, a.n_heads * a.head)
+        self.key = linear(a.width, a.key_heads * a.head)
+        self.value = linear(a.width, a.key_heads * a.head)
+        self.out = linear(a.n_heads * a.head, a.width)
+        if a.query_key_norm:
+            self.query_norm = norm(a, a.head, rngs)
+            self.key_norm = norm(a, a.head, rngs)
+        self.a, self.dtype = a, dtype
+
+    def __call__(
+        self, x: Array, positions: Positions, of_layer: OfLayer, keys: Array | None
+    ) -> Array:
+        a = self.a
+        n, t, _ = x.shape
+        query = self.query(x).reshape(n, t, a.n_heads, a.head)
+        key = self.key(x).reshape(n, t, a.key_heads, a.head)
+        value = self.value(x).reshape(n, t, a.key_heads, a.head)
+        if a.query_key_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if of_layer.rope is not None:
+            theta, scale = of_layer.rope
+            turn = partial(rotate, index=positions.index, theta=theta, scale=scale)
+            query, key = turn(query), turn(key)
+        query, key = query.astype(self.dtype), key.astype(self.dtype)
+        mask = positions.mask
+        if of_layer.window is not None:
+            mask = mask & (jnp.abs(positions.distances) <= of_layer.window)
+        scale = a.attention_scale or a.head**-0.5
+        if keys is None or a.attention_dropout == 0:
+            flash = jax.default_backend() == "gpu" and self.dtype in (jnp.bfloat16, jnp.float16)
+            mixed = jax.nn.dot_product_attention(
+                query,
+                key,
+                value,
+                bias=positions.bias,
+                mask=jnp.broadcast_to(mask, (n, 1, t, t)) if flash else mask,
+                scale=scale,
+                implementation="cudnn" if flash else "xla",
+            )
+        else:
+            mixed = self.with_dropout(query, key, value, positions.bias, mask, scale, keys)
+        return self.out(mixed.reshape(n, t, -1))
+
+    def with_dropout(
+        self,
+        query: Array,
+        key: Array,
+        value: Array,
+        bias: Array | None,
+        mask: Array,
+        scale: float,
+        keys: Array,
+    ) -> Array:
+        """Computes the same with some of the weights dropped."""
+        groups = self.a.n_heads // self.a.key_heads
+        key, value = jnp.repeat(key, groups, axis=2), jnp.repeat(value, groups, axis=2)
+        logits = jnp.einsum("nthk,nshk->nhts", query, key, preferred_element_type=jnp.float32)
+        logits = logits * scale + (0 if bias is None else bias)
+        weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(jnp.float32).min), axis=-1)
+        weights = dropout(weights, self.a.attention_dropout, keys, 0).astype(self.dtype)
+        return jnp.einsum("nhts,nshk->nthk", weights, value)
+
+
+class FeedForward(nnx.Module):
+    """Two linear maps with an activation between them, or gated by a third."""
+
+    def __init__(self, a: Architecture, dtype: Any, rngs: nnx.Rngs):
+        linear = partial(_linear, a, dtype=dtype, rngs=rngs, use_bias=a.mlp_bias)
+        self.up = linear(a.width, a.mlp_width)
+        if a.gated:
+            self.gate = linear(a.width, a.mlp_width)
+        self.down = linear(a.mlp_width, a.width)
+        self.activation = ACTIVATIONS[a.activation]
+
+    def __call__(self, x: Array) -> Array:
+        if hasattr(self, "gate"):
+            return self.down(self.activation(self.gate(x)) * self.up(x))
+        return self.down(self.activation(self.up(x)))
+
+
+class Layer(nnx.Module):
+    """Attention and a feed-forward network, each added to what it read."""
+
+    def __init__(self, a: Architecture, dtype: Any, rngs: nnx.Rngs):
+        self.attention = Attention(a, dtype, rngs)
+        self.attention_norm = norm(a, a.width, rngs)
+        self.mlp = FeedForward(a, dtype, rngs)
+        self.mlp_norm = norm(a, a.width, rngs)
+        if a.post_norms:
+            self.after_attention_norm = norm(a, a.width, rngs)
+            self.after_mlp_norm = norm(a, a.width, rngs)
+        self.a, self.dtype = a, dtype
+
+    def __call__(
+        self,
+        x: Array,
+        positions: Positions,
+        of_layer: OfLayer,
+        keys: Array | None,
+        between: Callable[[Array], Array] | None = None,
+    ) -> Array:
+        """Computes the layer; `between` comes behind attention, as a decoder's cross-attention."""
+        a = self.a
+        drop = partial(dropout, rate=a.hidden_dropout, keys=keys)
+
+        def attend(x: Array) -> Array:
+            mixed = self.attention(x, positions, of_layer, keys)
+            return drop(mixed, site=1) if "attention" in a.dropped else mixed
+
+        def change(x: Array) -> Array:
+            changed = self.mlp(x)
+            return drop(changed, site=2) if "mlp" in a.dropped else changed
+
+        if not a.pre_norm:
+            x = self.attention_norm(x + attend(x)).astype(self.dtype)
+            x = x if between is None else between(x)
+            return self.mlp_norm(x + change(x)).astype(self.dtype)
+        normed = self.attention_norm(x).astype(self.dtype)
+        if not a.first_attention_norm:
+            normed = jnp.where(of_layer.number == 0, x, normed)
+        mixed = attend(normed)
+        x = x + (self._cast(self.after_attention_norm(mixed)) if a.post_norms else mixed)
+        x = x if between is None else between(x)
+        changed = change(self.mlp_norm(x).astype(self.dtype))
+        return x + (self._cast(self.after_mlp_norm(changed)) if a.post_norms else changed)
+
+    def _cast(self, x: Array) -> Array:
+        return x.astype(self.dtype)
+
+
+def _linear(
+    a: Architecture, n_in: int, n_out: int, *, dtype: Any, rngs: nnx.Rngs, use_bias: bool
+) -> nnx.Linear:
+    return nnx.Linear(
+        n_in,
+        n_out,
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=nnx.initializers.normal(a.initializer_range),
+        rngs=rngs,
+    )

@@ -1,0 +1,105 @@
+"""Transformers of the families here: from a model folder to functions and parameters, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from jaxembed.encoders.checkpoint import read_json
+from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.families.architecture import Architecture, Family
+from jaxembed.encoders.families.known import FAMILIES
+from jaxembed.encoders.families.names import Names
+from jaxembed.encoders.families.transformer import TextTransformer, parameters_of
+from jaxembed.encoders.parameters import flatten, read_checkpoint
+from jaxembed.encoders.transformer import Transformer
+from jaxembed.typing import Params, Tokens
+
+REMAT: dict[str, Callable[[Callable], Callable]] = {
+    "none": lambda layer: layer,
+    "full": partial(jax.checkpoint, prevent_cse=False),
+    "dots": partial(
+        jax.checkpoint,
+        prevent_cse=False,
+        policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    ),
+}
+
+
+def load_family(
+    folder: Path,
+    *,
+    dtype: Any,
+    dropout: bool = True,
+    n_layers: int | None = None,
+    initialize: int | None = None,
+    remat: str = "none",
+) -> Transformer:
+    """Reads a transformer of a family; the arguments are those of `load`.
+
+    Raises:
+        EncoderError: a configuration that lacks something, or a checkpoint that does not fit it.
+    """
+    if remat not in REMAT:
+        raise EncoderError(f"remat must be one of {', '.join(REMAT)}; got {remat!r}")
+    settings = read_json(folder / "config.json")
+    family = FAMILIES[settings["model_type"]]
+    a = _architecture(family, folder, settings)
+    if n_layers is not None:
+        if not 1 <= n_layers <= a.n_layers:
+            raise EncoderError(
+                f"{folder}: n_layers must lie between 1 and the model's {a.n_layers};"
+                f" got {n_layers}"
+            )
+        name = "n_layers" if "n_layers" in settings else "num_hidden_layers"
+        a, settings = a.with_layers(n_layers), {**settings, name: n_layers}
+    if not dropout:
+        a = replace(a, embedding_dropout=0.0, attention_dropout=0.0, hidden_dropout=0.0)
+    build = lambda seed: TextTransformer(a, dtype, nnx.Rngs(seed))  # noqa: E731
+    graph, state = nnx.split(nnx.eval_shape(partial(build, 0)))
+    names = Names(family, a)
+    unused: dict[str, np.ndarray] = {}
+    if initialize is None:
+        shapes = flatten(nnx.to_pure_dict(state))
+        params, unused = names.fill(folder, read_checkpoint(folder), shapes, cut=n_layers)
+    else:
+        params = jax.jit(lambda: parameters_of(build(initialize)))()
+
+    def run(all_layers: bool) -> Callable[..., Array]:
+        def apply(params: Params, tokens: Tokens, *, key: Array | None = None) -> Array:
+            filled = jax.tree.map(lambda leaf: leaf, state)
+            nnx.replace_by_pure_dict(filled, params)
+            return nnx.merge(graph, filled)(
+                tokens,
+                key=key if dropout else None,
+                all_layers=all_layers,
+                remat=REMAT[remat],
+            )
+
+        return apply
+
+    return Transformer(
+        run(False),
+        run(True),
+        params,
+        a.width,
+        a.vocab_size,
+        a.n_positions - (a.position_offset or 0),
+        settings,
+        lambda params: names.publish(params) | unused,
+    )
+
+
+def _architecture(family: Family, folder: Path, settings: Any) -> Architecture:
+    try:
+        return family.architecture(settings)
+    except KeyError as error:
+        raise EncoderError(f"{folder / 'config.json'} lacks {error.args[0]!r}") from None

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from rich.progress import track
+from jax.sharding import Sharding
 
 from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.inference import build_embed, check_texts, progress, quantize_embeddings
 from jaxembed.encoders.modules import Module
 from jaxembed.encoders.tokenizer import TextTokenizer
 from jaxembed.typing import EncodeFn, Params
@@ -67,60 +68,72 @@ class Encoder:
         batch_size: int = 64,
         truncate_dim: int | None = None,
         normalize: bool = False,
+        precision: str = "float32",
+        ranges: np.ndarray | None = None,
         show_progress: bool = False,
+        devices: Sequence[Any] | None = None,
     ) -> np.ndarray:
-        """Computes the embeddings of texts, float32 `[n d]` in the order of the texts.
+        """Computes the embeddings of texts, `[n d]` in the order of the texts.
 
-        Texts go through the model sorted by length, `batch_size` at once, padded to few lengths.
+        Texts go through the model in batches of like length, padded to few lengths. For more texts
+        than memory holds there is `jaxembed.encoders.inference.encode_stream`.
 
         Args:
             prompt_name: one of the model's `prompts`; `prompt` gives the prompt itself.
+            batch_size: texts that go through the model at once, on all devices together.
             truncate_dim: keeps the first features only, before `normalize`.
             normalize: to unit length.
+            precision: "float32"; "int8" or "uint8", a byte per feature; "binary" or "ubinary", a
+                bit per feature, `[n d/8]`. `quantize_embeddings` has the formulas.
+            ranges: `[2 d]`, what the bytes span; the least and greatest values of these embeddings
+                if None, which suits neither few texts nor those to compare with others.
+            devices: what a batch is split over; all of `jax.devices()` if None.
 
         Raises:
-            EncoderError: an entry that is no string, or an unknown prompt name.
+            EncoderError: an entry that is no string, an unknown prompt name or precision, or a
+                number out of range.
 
         >>> import jaxembed
         >>> encoder = jaxembed.load("all-MiniLM-L6-v2")
         >>> x = encoder.encode(["A cat sits.", "A feline is seated.", "Stocks fell."])
         >>> (x @ x[0]).round(1)
         array([1. , 0.6, 0.1], dtype=float32)
+        >>> encoder.encode("A cat sits.", precision="ubinary").shape  # 384 bits
+        (1, 48)
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        for row, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise EncoderError(
-                    f"text {row} must be a string; got {type(text).__name__} {text!r}"
-                )
-        prompt = self.prompt(prompt_name) if prompt is None else prompt
-        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-        embeddings = np.empty((len(texts), truncate_dim or self.dimension), np.float32)
-        starts = range(0, len(texts), batch_size)
-        running: list[tuple[list[int], Array]] = []  # dispatched, not yet read
-        for start in track(starts, "encoding", disable=not show_progress, transient=True):
-            rows = order[start : start + batch_size]
-            padded = [texts[row] for row in rows] + [""] * (batch_size - len(rows))
-            running.append((rows, self.compiled(self.params, self.tokenizer(padded, prompt))))
-            if len(running) > 1:
-                _read(running.pop(0), embeddings)
-        for batch in running:
-            _read(batch, embeddings)
-        if normalize:
-            lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-            embeddings /= np.maximum(lengths, 1e-12)
-        return embeddings
+        check_texts(texts)
+        embed = build_embed(
+            self,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            truncate_dim=truncate_dim,
+            normalize=normalize,
+            precision=precision,
+            ranges=ranges,
+            devices=devices,
+        )
+        with progress(len(texts), show_progress) as advance:
+            embeddings = embed(texts, advance)
+        return quantize_embeddings(embeddings, precision, ranges)
+
+    def params_on(self, sharding: Sharding) -> Params:
+        """Returns the parameters placed so; the last placement is kept for the next call."""
+        if sharding not in self._placed:
+            self._placed.clear()
+            self._placed[sharding] = jax.device_put(self.params, sharding)
+        return self._placed[sharding]
+
+    @cached_property
+    def _placed(self) -> dict[Sharding, Params]:
+        return {}
 
     def save(self, folder: str | Path, *, facts: Mapping[str, Any] | None = None) -> Path:
         """Writes a sentence-transformers folder; `facts` of the training go into its model card."""
         from jaxembed.encoders.folder import save_encoder
 
         return save_encoder(self, Path(folder), facts or {})
-
-
-def _read(batch: tuple[list[int], Array], embeddings: np.ndarray) -> None:
-    rows, values = batch
-    embeddings[rows] = np.asarray(values[: len(rows), : embeddings.shape[1]], np.float32)
 
 
 def chain(transformer: EncodeFn, modules: Sequence[tuple[str, Module]]) -> Callable[..., Array]:

@@ -1,0 +1,257 @@
+"""From any number of texts to embeddings: batches of like length, on all devices, in few bits."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from rich.progress import MofNCompleteColumn, Progress
+
+from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from jaxembed.encoders.encoder import Encoder
+
+INTEGERS = {"int8": np.int8, "uint8": np.uint8}
+BITS = {"binary": np.int8, "ubinary": np.uint8}
+PRECISIONS = ("float32", *INTEGERS, *BITS)
+TOKENIZED = 2048  # texts that are tokenized at once, while the devices work on those before
+
+Advance = Callable[[int], None]
+Argument = TypeVar("Argument")
+Value = TypeVar("Value")
+
+
+def encode_stream(
+    encoder: Encoder,
+    texts: Iterable[str],
+    *,
+    chunk: int = 10_000,
+    precision: str = "float32",
+    ranges: np.ndarray | None = None,
+    show_progress: bool = False,
+    **options: Any,
+) -> Iterator[np.ndarray]:
+    """Yields the embeddings of texts in their order, `chunk` at a time, the last ones fewer.
+
+    It reads a chunk of texts when it is asked for their embeddings, and keeps none, so that a
+    generator may give more of them than memory holds. Within a chunk all is as `Encoder.encode`
+    does it, whose `options` it takes.
+
+    Args:
+        ranges: `[2 d]`, needed for "int8" and "uint8": a chunk's own would differ from the next's.
+
+    Raises:
+        EncoderError: what `Encoder.encode` refuses, or integers without `ranges`.
+
+    >>> import jaxembed
+    >>> encoder = jaxembed.load("all-MiniLM-L6-v2")
+    >>> lines = (f"line {number}" for number in range(5))
+    >>> [part.shape for part in encode_stream(encoder, lines, chunk=2, truncate_dim=64)]
+    [(2, 64), (2, 64), (1, 64)]
+    """
+    if chunk < 1:
+        raise EncoderError(f"chunk must be at least 1; got {chunk}")
+    if precision in INTEGERS and ranges is None:
+        raise EncoderError(f"{precision} embeddings of a stream need ranges, the same for all")
+    texts = [texts] if isinstance(texts, str) else texts
+    embed = build_embed(encoder, precision=precision, ranges=ranges, **options)
+    total = len(texts) if isinstance(texts, Sized) else None
+
+    def chunks() -> Iterator[np.ndarray]:
+        unread, first = iter(texts), 0
+        with progress(total, show_progress) as advance:
+            while part := list(islice(unread, chunk)):
+                check_texts(part, first)
+                first += len(part)
+                yield quantize_embeddings(embed(part, advance), precision, ranges)
+
+    return chunks()
+
+
+def build_embed(
+    encoder: Encoder,
+    *,
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+    batch_size: int = 64,
+    truncate_dim: int | None = None,
+    normalize: bool = False,
+    precision: str = "float32",
+    ranges: np.ndarray | None = None,
+    devices: Sequence[Any] | None = None,
+) -> Callable[[Sequence[str], Advance], np.ndarray]:
+    """Builds the function of texts that computes float32 `[n d]`, and refuses wrong options.
+
+    `precision` and `ranges` are only checked: `quantize_embeddings` comes after it. The function
+    calls its second argument with the number of texts that each batch has finished.
+    """
+    width = encoder.dimension if truncate_dim is None else truncate_dim
+    if not 1 <= width <= encoder.dimension:
+        raise EncoderError(f"truncate_dim must lie between 1 and {encoder.dimension}; got {width}")
+    if batch_size < 1:
+        raise EncoderError(f"batch_size must be at least 1; got {batch_size}")
+    _check_precision(precision, ranges, width)
+    prompt = encoder.prompt(prompt_name) if prompt is None else prompt
+    mesh = _mesh(jax.devices() if devices is None else devices)
+    over_devices = NamedSharding(mesh, PartitionSpec("data"))
+    params = encoder.params_on(NamedSharding(mesh, PartitionSpec()))
+    batch_size = -(-batch_size // mesh.size) * mesh.size
+
+    def embed(texts: Sequence[str], advance: Advance) -> np.ndarray:
+        embeddings = np.empty((len(texts), width), np.float32)
+        running: deque[tuple[np.ndarray, Array]] = deque()  # dispatched, not yet read
+
+        def read() -> None:
+            rows, values = running.popleft()
+            embeddings[rows] = np.asarray(values)[: len(rows), :width]
+            advance(len(rows))
+
+        for rows, tokens in token_batches(encoder.tokenizer, texts, prompt, batch_size=batch_size):
+            running.append((rows, encoder.compiled(params, jax.device_put(tokens, over_devices))))
+            if len(running) > 1:
+                read()
+        while running:
+            read()
+        if normalize:
+            lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+            embeddings /= np.maximum(lengths, 1e-12)
+        return embeddings
+
+    return embed
+
+
+def token_batches(
+    tokenizer: TextTokenizer, texts: Sequence[str], prompt: str = "", *, batch_size: int
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Yields the row numbers and the tokens of batches of like length, the longest first.
+
+    Texts of about as many characters are tokenized together, once, ahead of their use, and sorted
+    by their number of tokens. A batch always has `batch_size` rows, so that few shapes occur: where
+    there are fewer row numbers, the further rows repeat the first.
+    """
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    size = -(-TOKENIZED // batch_size) * batch_size
+
+    def tokenized(rows: np.ndarray) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        tokens = tokenizer([texts[int(row)] for row in rows], prompt)
+        lengths = tokens["attention_mask"].sum(axis=1)
+        by_length = np.argsort(-lengths, kind="stable")
+        parts = [by_length[s : s + batch_size] for s in range(0, len(rows), batch_size)]
+        return [(rows[part], _cut(tokenizer, tokens, part, batch_size)) for part in parts]
+
+    groups = (order[start : start + size] for start in range(0, len(order), size))
+    return chain.from_iterable(_ahead(tokenized, groups))
+
+
+def quantize_embeddings(
+    embeddings: np.ndarray, precision: str, ranges: np.ndarray | None = None
+) -> np.ndarray:
+    """Stores embeddings in one byte or one bit per feature, as sentence-transformers 6.2 does.
+
+        int8, uint8       floor((x - low) / step), within 0 to 255, with step = (high - low) / 255
+        binary, ubinary   the bits of x > 0, eight features to a byte
+
+    The bytes of int8 and binary are those of uint8 and ubinary less 128.
+
+    Args:
+        ranges: of int8 and uint8, the least and the greatest value per feature `[2 d]`, best those
+            of many embeddings, and the same for texts that are to be compared; those of these
+            embeddings if None.
+
+    Raises:
+        EncoderError: an unknown precision, or ranges that do not fit.
+
+    >>> x = np.array([[0.0, -1.0], [0.5, 3.0]], np.float32)
+    >>> quantize_embeddings(x, "uint8", ranges=np.array([[0.0, -1.0], [1.0, 1.0]])).tolist()
+    [[0, 0], [127, 255]]
+    >>> quantize_embeddings(x, "ubinary").tolist()  # bits 00 and 11
+    [[0], [192]]
+    """
+    _check_precision(precision, ranges, embeddings.shape[1])
+    if precision == "float32":
+        return embeddings
+    if precision in BITS:
+        codes = np.packbits(embeddings > 0, axis=1)
+    else:
+        low, high = ranges_of(embeddings) if ranges is None else np.asarray(ranges, np.float32)
+        step = (high - low) / 255
+        levels = np.floor((embeddings - low) / np.where(step == 0, 1, step))
+        codes = np.clip(levels, 0, 255).astype(np.uint8)
+    signed = precision in ("int8", "binary")
+    return (codes ^ 128).view(np.int8) if signed else codes
+
+
+def ranges_of(embeddings: np.ndarray) -> np.ndarray:
+    """Returns the least and the greatest value of every feature, `[2 d]`; 0 without embeddings."""
+    if not len(embeddings):
+        return np.zeros((2, embeddings.shape[1]), np.float32)
+    return np.stack([embeddings.min(axis=0), embeddings.max(axis=0)])
+
+
+def check_texts(texts: Sequence[Any], first: int = 0) -> None:
+    """Refuses what is no string, by its row; the first text is row `first`."""
+    for row, text in enumerate(texts, first):
+        if not isinstance(text, str):
+            raise EncoderError(f"text {row} must be a string; got {type(text).__name__} {text!r}")
+
+
+@contextmanager
+def progress(total: int | None, show: bool) -> Iterator[Advance]:
+    """Shows a bar that goes away in the end; yields the function that moves it on."""
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, disable=not show, transient=True) as bar:
+        task = bar.add_task("encoding", total=total)
+        yield lambda n_texts: bar.advance(task, n_texts)
+
+
+def _check_precision(precision: str, ranges: np.ndarray | None, width: int) -> None:
+    if precision not in PRECISIONS:
+        raise EncoderError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+    if ranges is None:
+        return
+    if precision not in INTEGERS:
+        raise EncoderError(f"ranges belong to the precisions int8 and uint8, not to {precision}")
+    if np.shape(ranges) != (2, width):
+        raise EncoderError(f"ranges must be [2 d], {(2, width)}; got {np.shape(ranges)}")
+
+
+def _mesh(devices: Sequence[Any]) -> Mesh:
+    """Builds the mesh that `jaxembed.training` builds: its encoders are compiled for that."""
+    if not len(devices):
+        raise EncoderError("devices must not be empty")
+    types = (AxisType.Auto,)
+    return jax.make_mesh((len(devices),), ("data",), devices=devices, axis_types=types)
+
+
+def _cut(
+    tokenizer: TextTokenizer, tokens: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int
+) -> dict[str, np.ndarray]:
+    """Returns the rows, filled up to `batch_size`, with the columns of the first row's bucket."""
+    longest = tokens["attention_mask"][rows[0]].sum()
+    width = next((size for size in tokenizer.buckets if size >= longest), tokenizer.max_length)
+    left = tokenizer.tokenizer.padding_side == "left"
+    columns = slice(-width, None) if left else slice(width)
+    rows = np.append(rows, np.repeat(rows[:1], batch_size - len(rows)))
+    return {name: array[rows, columns] for name, array in tokens.items()}
+
+
+def _ahead(function: Callable[[Argument], Value], arguments: Iterable[Argument]) -> Iterator[Value]:
+    """Yields the function's values; a thread computes the next one while the last is used."""
+    with ThreadPoolExecutor(1) as pool:
+        pending: deque[Future[Value]] = deque()
+        for argument in arguments:
+            pending.append(pool.submit(function, argument))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

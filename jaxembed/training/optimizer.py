@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import optax
 
+from jaxembed.training.freezing import restricted, scaled
 from jaxembed.typing import Params
 
 DECAYS = ("linear", "cosine", "constant")
@@ -42,17 +43,26 @@ def adamw(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
+    trainable: Params | None = None,
+    scales: Params | None = None,
 ) -> optax.GradientTransformation:
     """Builds AdamW with clipping by the global norm, and no weight decay on biases and norms.
+
+    Args:
+        trainable: which parameters learn, as the function of that name says; all if None. The norm
+            is of their gradients, and the others have no moments.
+        scales: numbers to multiply the learning rate with by parameter, such as `layer_scales`.
 
     Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019.
     """
     optimizer = optax.adamw(
         schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decayed
     )
-    if clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    if clip_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    if trainable is not None:
+        optimizer = restricted(optimizer, trainable)
+    return optimizer if scales is None else scaled(optimizer, scales)
 
 
 def decayed(params: Params) -> Params:

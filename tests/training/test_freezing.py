@@ -66,13 +66,19 @@ def random_like(params, seed):
     return jax.tree.map(draw, params)
 
 
-def updated(optimizer, params, steps=3):
-    """The parameters after some steps of the same gradients, and the optimizer's state."""
+def updated(optimizer, params, steps=3, part=lambda tree: tree):
+    """A part of the parameters after some steps, and the state of its optimizer."""
+    gradients = [part(random_like(params, step)) for step in range(steps)]
+    params = part(params)
     state = optimizer.init(params)
-    for step in range(steps):
-        updates, state = optimizer.update(random_like(params, step), state, params)
+    for gradient in gradients:
+        updates, state = optimizer.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
     return params, state
+
+
+def layers_of(tree):
+    return tree["encoder"]["transformer"]["layers"]
 
 
 def small(n_layers=3):
@@ -140,48 +146,27 @@ def test_the_others_learn_as_if_the_frozen_ones_were_not_there():
     assert len(frozen) == 2
     for name in frozen:
         np.testing.assert_array_equal(flat(found)[name], flat(params)[name])
-
-    alone = {name: x for name, x in flat(params).items() if name not in frozen}
-    alone_gradients = lambda step: {  # noqa: E731
-        name: x for name, x in flat(random_like(params, step)).items() if name not in frozen
-    }
-    nested = lambda tree: {name: {name.rpartition("/")[2]: x} for name, x in tree.items()}  # noqa: E731
-    optimizer, expected = adamw(RATE, **OPTIONS), nested(alone)
-    expected_state = optimizer.init(expected)
-    for step in range(3):
-        gradients = nested(alone_gradients(step))
-        updates, expected_state = optimizer.update(gradients, expected_state, expected)
-        expected = optax.apply_updates(expected, updates)
-    for name in alone:
-        np.testing.assert_allclose(
-            flat(found)[name], flat(expected)[f"{name}/{name.rpartition('/')[2]}"], rtol=1e-6
-        )
-    sizes = [sum(x.size for x in jax.tree.leaves(s) if x.ndim) for s in (state, expected_state)]
-    assert sizes[0] == sizes[1] == 2 * sum(x.size for x in alone.values())  # only their moments
+    alone, its_state = updated(adamw(RATE, **OPTIONS), params, part=layers_of)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), layers_of(found), alone)
+    moments = [sum(x.size for x in jax.tree.leaves(s) if x.ndim) for s in (state, its_state)]
+    assert moments[0] == moments[1] == 2 * sum(x.size for x in jax.tree.leaves(alone))
 
 
 def test_the_rest_of_a_stack_learns_as_a_stack_of_its_own():
     params = small()
-    of = lambda tree: tree["encoder"]["transformer"]["layers"]  # noqa: E731
     freeze = ["encoder/transformer/layers[:2]", "encoder/transformer/embeddings", "loss"]
     found, _ = updated(adamw(RATE, trainable=trainable(params, freeze), **OPTIONS), params)
-    jax.tree.map(
-        lambda after, before: np.testing.assert_array_equal(after[:2], before[:2]),
-        of(found),
-        of(params),
-    )
-    last = jax.tree.map(lambda x: x[2:], of(params))
-    optimizer = adamw(RATE, **OPTIONS)
-    state = optimizer.init(last)
-    for step in range(3):
-        gradients = jax.tree.map(lambda x: x[2:], of(random_like(params, step)))
-        updates, state = optimizer.update(gradients, state, last)
-        last = optax.apply_updates(last, updates)
-    jax.tree.map(
-        lambda after, expected: np.testing.assert_allclose(after[2:], expected, rtol=1e-6),
-        of(found),
-        last,
-    )
+
+    def last(tree):
+        return jax.tree.map(lambda x: x[2:], layers_of(tree))
+
+    alone, _ = updated(adamw(RATE, **OPTIONS), params, part=last)
+
+    def check(after, before, expected):
+        np.testing.assert_array_equal(after[:2], before[:2])
+        np.testing.assert_allclose(after[2:], expected, rtol=1e-6)
+
+    jax.tree.map(check, layers_of(found), layers_of(params), alone)
 
 
 def test_with_nothing_frozen_or_scaled_the_updates_are_the_same():

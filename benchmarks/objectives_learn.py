@@ -151,7 +151,7 @@ RUNS = (
         n_layers=4,
     ),
     ranking("adaptive_layer", measure=partial(data.search_from_layer, layer=2), n_layers=4),
-    ranking(GOR, loss=(named(MNR), named(GOR))),
+    ranking(GOR, metrics=(f"loss/{GOR}",), loss=(named(MNR), named(GOR))),
     similarity("denoising_auto_encoder"),
     unlabelled("denoising_auto_encoder, drawn"),
     unlabelled("denoising_auto_encoder, drawn, first token", pooling="cls", learning_rate=5e-4),

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 from config import OF_A_TASK, SETTINGS, Config, ConfigError, check
 from xxhash import xxh3_64
@@ -115,6 +114,8 @@ def objective_of(config: Config) -> WeightedSum:
 
 def open_tasks(config: Config, *, n_devices: int) -> Tasks:
     """Opens the networks, and the rows and the plan of every task."""
+    import datasets  # here, so that --help and wrong flags do not wait for it
+
     datasets.disable_progress_bars()
     configs = tasks_of(config)
     objectives = {name: objective_of(one) for name, one in configs.items()}
@@ -137,7 +138,9 @@ def open_tasks(config: Config, *, n_devices: int) -> Tasks:
             deletion_ratio=one.deletion_ratio,
             prompts=(one.query_prompt, one.document_prompt),
             buckets=one.buckets,
-            split_rows=n_devices if one.split_lengths else None,
+            n_devices=n_devices,
+            split_lengths=one.split_lengths,
+            packing=one.packing,
             seed=one.seed,
         )
     return Tasks(networks, tasks, config.mix, config.seed)

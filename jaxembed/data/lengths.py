@@ -15,15 +15,15 @@ def split_by_length(
 ) -> dict[str, Any]:
     """Cuts padded tokens `[n t]` into the shorter three quarters of the rows and the longer one.
 
-    Each block is padded to the smallest bucket that holds its longest row. Returns `blocks` and
-    `rows [n]`, the row of the column that each row of the blocks is, as
-    `jaxembed.transforms.by_length` takes them. The column comes back whole where nothing is gained,
-    or where the blocks would be no `multiple` of rows.
+    Each block is padded to the smallest bucket that holds its longest row. Returns `blocks`, with
+    the `texts` of the column that their rows are, and the `places [n]` of the texts in the blocks,
+    as `jaxembed.transforms.by_length` takes them. The column comes back whole where nothing is
+    gained, or where the blocks would be no `multiple` of rows.
 
     >>> mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0]])
     >>> split = split_by_length({"attention_mask": mask}, buckets=(2, 4))
-    >>> [block["attention_mask"].shape for block in split["blocks"]], split["rows"]
-    ([(3, 2), (1, 4)], array([1, 3, 2, 0], dtype=int32))
+    >>> [block["attention_mask"].shape for block in split["blocks"]], split["places"]
+    ([(3, 2), (1, 4)], array([3, 0, 2, 1], dtype=int32))
     """
     mask = tokens["attention_mask"]
     n, width = mask.shape
@@ -38,9 +38,11 @@ def split_by_length(
         return dict(tokens)
     left = bool((mask[:, 0] < mask[:, -1]).any())
     kept = slice(width - short_width, None) if left else slice(short_width)
-    short = {name: array[rows[:n_short], kept] for name, array in tokens.items()}
-    long = {name: array[rows[n_short:]] for name, array in tokens.items()}
-    return {"blocks": [short, long], "rows": rows}
+    blocks = [
+        {"texts": texts, **{name: array[texts, columns] for name, array in tokens.items()}}
+        for texts, columns in ((rows[:n_short], kept), (rows[n_short:], slice(None)))
+    ]
+    return {"blocks": blocks, "places": np.argsort(rows).astype(np.int32)}
 
 
 def count_tokens(batch: Mapping[str, Any]) -> tuple[int, int]:

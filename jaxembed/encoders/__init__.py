@@ -8,4 +8,9 @@ from jaxembed.encoders.decoder import (
 from jaxembed.encoders.encoder import Encoder as Encoder
 from jaxembed.encoders.errors import EncoderError as EncoderError
 from jaxembed.encoders.folder import load as load
+from jaxembed.encoders.inference import (
+    encode_stream as encode_stream,
+    quantize_embeddings as quantize_embeddings,
+)
+from jaxembed.encoders.packing import pack as pack
 from jaxembed.encoders.tokenizer import TextTokenizer as TextTokenizer

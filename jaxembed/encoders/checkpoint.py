@@ -53,10 +53,12 @@ def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     if not file.exists():
+        message = f"{file} is missing"
         others = [name for name in ("pytorch_model.bin", "flax_model.msgpack")
                   if (file.parent / name).exists()]  # fmt: skip
-        found = f"only {others[0]}; save it as safetensors with the library that wrote it"
-        raise EncoderError(f"{file} is missing{': there is ' + found if others else ''}")
+        if others:
+            message += f": there is only {others[0]}; save it as safetensors with its own library"
+        raise EncoderError(message)
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:

@@ -67,7 +67,7 @@ def load_decoder(
     dropout: bool = True,
     seed: int = 0,
     max_seq_length: int | None = None,
-    source: str = "transformers",
+    source: str = "auto",
 ) -> Decoder:
     """Loads a decoder with parameters of its own from a folder, an installed package or the hub.
 

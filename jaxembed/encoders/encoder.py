@@ -20,6 +20,8 @@ from jaxembed.encoders.modules import Module
 from jaxembed.encoders.tokenizer import TextTokenizer
 from jaxembed.typing import EncodeFn, Params
 
+MODEL_TOKENS = ("input_ids", "attention_mask", "segment_ids", "positions")
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -43,7 +45,9 @@ class Encoder:
     default_prompt_name: str | None
     similarity: str
     name: str
-    compiled: Callable[..., Array]  # apply, jitted
+    compiled: Callable[..., Array]  # apply for `encode`, jitted
+    packs: bool = False  # whether a row of tokens may hold several texts, as `pack` makes them
+    published_type: str = "sentence_transformers.models.Transformer"  # of the first module
 
     @cached_property
     def dimension(self) -> int:
@@ -72,6 +76,7 @@ class Encoder:
         ranges: np.ndarray | None = None,
         show_progress: bool = False,
         devices: Sequence[Any] | None = None,
+        packing: bool = False,
     ) -> np.ndarray:
         """Computes the embeddings of texts, `[n d]` in the order of the texts.
 
@@ -88,6 +93,8 @@ class Encoder:
             ranges: `[2 d]`, what the bytes span; the least and greatest values of these embeddings
                 if None, which suits neither few texts nor those to compare with others.
             devices: what a batch is split over; all of `jax.devices()` if None.
+            packing: puts several short texts into one row of tokens, so that one shape does for
+                all; of our own transformers.
 
         Raises:
             EncoderError: an entry that is no string, an unknown prompt name or precision, or a
@@ -113,6 +120,7 @@ class Encoder:
             precision=precision,
             ranges=ranges,
             devices=devices,
+            packing=packing,
         )
         with progress(len(texts), show_progress) as advance:
             embeddings = embed(texts, advance)
@@ -137,7 +145,10 @@ class Encoder:
 
 
 def chain(transformer: EncodeFn, modules: Sequence[tuple[str, Module]]) -> Callable[..., Array]:
-    """Builds the encode function of a transformer, `[n t d]` or `[n l t d]`, and its modules."""
+    """Builds the encode function of a transformer, `[n t d]` or `[n l t d]`, and its modules.
+
+    Of tokens whose rows hold `k` texts each, it gives `[n k d]` or `[n k l d]`.
+    """
 
     def apply(params: Params, tokens: Any, *, key: Array | None = None) -> Array:
         def through_modules(features: Array) -> Array:
@@ -145,10 +156,10 @@ def chain(transformer: EncodeFn, modules: Sequence[tuple[str, Module]]) -> Calla
                 features = module(params.get(name, {}), features, tokens)
             return features.astype(jnp.promote_types(features.dtype, jnp.float32))
 
-        model_tokens = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+        model_tokens = {name: tokens[name] for name in MODEL_TOKENS if name in tokens}
         hidden = transformer(params["transformer"], model_tokens, key=key)
         if hidden.ndim == 4:
-            return jax.vmap(through_modules, 1, 1)(hidden)
+            return jax.vmap(through_modules, 1, -2)(hidden)
         return through_modules(hidden)
 
     return apply

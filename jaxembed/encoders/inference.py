@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from rich.progress import MofNCompleteColumn, Progress
 
 from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.packing import NARROWEST, pack
 from jaxembed.encoders.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 INTEGERS = {"int8": np.int8, "uint8": np.uint8}
 BITS = {"binary": np.int8, "ubinary": np.uint8}
 PRECISIONS = ("float32", *INTEGERS, *BITS)
+PACKED = 16  # tokens that a text of the batch size stands for in packed rows
 TOKENIZED = 2048  # texts that are tokenized at once, while the devices work on those before
 
 Advance = Callable[[int], None]
@@ -89,6 +92,7 @@ def build_embed(
     precision: str = "float32",
     ranges: np.ndarray | None = None,
     devices: Sequence[Any] | None = None,
+    packing: bool = False,
 ) -> Callable[[Sequence[str], Advance], np.ndarray]:
     """Builds the function of texts that computes float32 `[n d]`, and refuses wrong options.
 
@@ -100,12 +104,17 @@ def build_embed(
         raise EncoderError(f"truncate_dim must lie between 1 and {encoder.dimension}; got {width}")
     if batch_size < 1:
         raise EncoderError(f"batch_size must be at least 1; got {batch_size}")
+    if packing and not encoder.packs:
+        raise EncoderError(f"{encoder.name}: packing is for transformers of the source jaxembed")
     _check_precision(precision, ranges, width)
     prompt = encoder.prompt(prompt_name) if prompt is None else prompt
     mesh = _mesh(jax.devices() if devices is None else devices)
     over_devices = NamedSharding(mesh, PartitionSpec("data"))
     params = encoder.params_on(NamedSharding(mesh, PartitionSpec()))
     batch_size = -(-batch_size // mesh.size) * mesh.size
+    batches = partial(token_batches, batch_size=batch_size)
+    if packing:
+        batches = partial(packed_batches, batch_size=batch_size, n_devices=mesh.size)
 
     def embed(texts: Sequence[str], advance: Advance) -> np.ndarray:
         embeddings = np.empty((len(texts), width), np.float32)
@@ -113,10 +122,11 @@ def build_embed(
 
         def read() -> None:
             rows, values = running.popleft()
-            embeddings[rows] = np.asarray(values)[: len(rows), :width]
-            advance(len(rows))
+            real = rows >= 0
+            embeddings[rows[real]] = np.asarray(values)[: len(rows), ..., :width][real]
+            advance(int(real.sum()))
 
-        for rows, tokens in token_batches(encoder.tokenizer, texts, prompt, batch_size=batch_size):
+        for rows, tokens in batches(encoder.tokenizer, texts, prompt):
             running.append((rows, encoder.compiled(params, jax.device_put(tokens, over_devices))))
             if len(running) > 1:
                 read()
@@ -151,6 +161,42 @@ def token_batches(
 
     groups = (order[start : start + size] for start in range(0, len(order), size))
     return chain.from_iterable(_ahead(tokenized, groups))
+
+
+def packed_batches(
+    tokenizer: TextTokenizer,
+    texts: Sequence[str],
+    prompt: str = "",
+    *,
+    batch_size: int,
+    n_devices: int = 1,
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Yields the row numbers `[r k]`, -1 for none, and the tokens of `r` rows of several texts.
+
+    There are two shapes: narrow rows for short texts, and rows that hold the longest.
+    """
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    left = tokenizer.tokenizer.padding_side == "left"
+    widest = NARROWEST
+
+    def packed(rows: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        nonlocal widest
+        tokens = tokenizer([texts[int(row)] for row in rows], prompt)
+        lengths = tokens["attention_mask"].sum(axis=1)
+        widest = max(widest, tokenizer.width(int(lengths.max())))
+        for part, width in ((lengths > NARROWEST, widest), (lengths <= NARROWEST, NARROWEST)):
+            if not part.any():
+                continue
+            n_rows = -(-batch_size * PACKED // (width * n_devices)) * n_devices
+            its_tokens = {name: array[part] for name, array in tokens.items()}
+            (block,) = pack(its_tokens, width=width, multiple=n_rows, left=left)["blocks"]
+            numbers = np.where(block["texts"] >= 0, rows[part][block["texts"]], -1)
+            for start in range(0, len(numbers), n_rows):
+                call = slice(start, start + n_rows)
+                yield numbers[call], {name: array[call] for name, array in block.items()}
+
+    groups = (order[start : start + TOKENIZED] for start in range(0, len(order), TOKENIZED))
+    return chain.from_iterable(_ahead(lambda rows: list(packed(rows)), groups))
 
 
 def quantize_embeddings(
@@ -237,8 +283,7 @@ def _cut(
     tokenizer: TextTokenizer, tokens: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int
 ) -> dict[str, np.ndarray]:
     """Returns the rows, filled up to `batch_size`, with the columns of the first row's bucket."""
-    longest = tokens["attention_mask"][rows[0]].sum()
-    width = next((size for size in tokenizer.buckets if size >= longest), tokenizer.max_length)
+    width = tokenizer.width(int(tokens["attention_mask"][rows[0]].sum()))
     left = tokenizer.tokenizer.padding_side == "left"
     columns = slice(-width, None) if left else slice(width)
     rows = np.append(rows, np.repeat(rows[:1], batch_size - len(rows)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from jaxembed.encoders.tokenizer import UNLIMITED
+
 if TYPE_CHECKING:
     from jaxembed.encoders.encoder import Encoder
 
@@ -22,7 +24,7 @@ base_model: {base_model}
 
 # Embedding model
 
-Maps a text of up to {max_length} tokens to a vector of {dimension} features.
+Maps a text of {length} tokens to a vector of {dimension} features.
 Trained with jaxembed from `{base_model}`.
 
 ```python
@@ -41,9 +43,10 @@ embeddings = model.encode(["A first text.", "A second one."])
 
 def model_card(encoder: Encoder, facts: Mapping[str, Any]) -> str:
     """Writes the card; every entry of `facts` is a row of a table."""
+    longest = encoder.tokenizer.max_length
     card = CARD.format(
         base_model=facts.get("base model", encoder.name),
-        max_length=encoder.tokenizer.max_length,
+        length=f"up to {longest}" if longest < UNLIMITED else "any number of",
         dimension=encoder.dimension,
     )
     if facts:

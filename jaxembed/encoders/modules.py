@@ -56,7 +56,12 @@ class Pooling:
 
     def __call__(self, params: Params, features: Array, tokens: Tokens) -> Array:
         return pool(
-            features, tokens["attention_mask"], tokens.get("pooling_mask"), modes=self.modes
+            features,
+            tokens["attention_mask"],
+            tokens.get("pooling_mask"),
+            modes=self.modes,
+            segments=tokens.get("segment_ids"),
+            n_segments=tokens["texts"].shape[-1] if "segment_ids" in tokens else 1,
         )
 
     def write(self, folder: Path, params: Params) -> None:

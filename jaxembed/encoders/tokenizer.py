@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from jaxembed.encoders.errors import EncoderError
 
 # Lengths that texts are padded to. Every length that occurs is one more program to compile.
 BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
+UNLIMITED = sys.maxsize  # as `max_length`: no text is cut
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,7 @@ class TextTokenizer:
         """
         ids = self._ids([prompt + text for text in texts])
         longest = max(map(len, ids), default=0)
-        width = next((size for size in self.buckets if size >= longest), self.max_length)
-        width = min(width, self.max_length)
+        width = self.width(longest)
         left = self.tokenizer.padding_side == "left"
         lengths = np.array([len(row) for row in ids])[:, None]
         starts = width - lengths if left else 0
@@ -49,6 +50,18 @@ class TextTokenizer:
             pooled = attention & (position >= self._prompt_length(prompt))
             tokens["pooling_mask"] = pooled.astype(np.int32)
         return tokens
+
+    def width(self, longest: int) -> int:
+        """Returns what texts of up to `longest` tokens are padded to.
+
+        Beyond the last bucket that is `max_length`, or without a limit a multiple of the bucket.
+        """
+        beyond = self.max_length
+        if beyond == UNLIMITED:
+            beyond = -(-longest // self.buckets[-1]) * self.buckets[-1]
+        return min(
+            next((size for size in self.buckets if size >= longest), beyond), self.max_length
+        )
 
     def with_buckets(self, buckets: Sequence[int]) -> TextTokenizer:
         """Returns the same with other lengths to pad to."""
@@ -89,10 +102,7 @@ def load_tokenizer(
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).split("\n")[0]
         raise EncoderError(f"{folder}: the tokenizer cannot be read ({reason})") from None
-    if vocabulary is not None and len(tokenizer) > vocabulary:
-        raise EncoderError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model embeds {vocabulary}"
-        )
+    _check_vocabulary(folder, len(tokenizer), vocabulary)
     if config.get("do_lower_case") and tokenizer.is_fast:
         from tokenizers.normalizers import Lowercase, Sequence as Both
 
@@ -106,3 +116,53 @@ def load_tokenizer(
     length = max_length or min(published, limit)
     tokenizer.model_max_length = length
     return TextTokenizer(tokenizer, length, prompt_counts=prompt_counts)
+
+
+@dataclass(frozen=True)
+class PlainTokenizer:
+    """A tokenizer of the library tokenizers, to be called and saved as those of transformers are.
+
+    It adds no special tokens, and cuts texts where its own `truncation` says.
+    """
+
+    backend: Any
+    padding_side = "right"
+    pad_token_id = 0  # any will do: padding is masked
+
+    def __call__(self, texts: list[str], **options: Any) -> dict[str, list[list[int]]]:
+        encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        return {"input_ids": [text.ids for text in encoded]}
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.backend.save(str(folder / "tokenizer.json"))
+
+
+def load_plain_tokenizer(
+    folder: Path, *, vocabulary: int | None, max_length: int | None = None
+) -> TextTokenizer:
+    """Reads `tokenizer.json` alone, as the StaticEmbedding of sentence-transformers does.
+
+    `max_length` overrides the file's own limit, if it has one. A token beyond the model's
+    `vocabulary` is refused.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises nothing narrower
+        raise EncoderError(f"{folder}: tokenizer.json cannot be read ({error})") from None
+    _check_vocabulary(folder, max(backend.get_vocab().values(), default=-1) + 1, vocabulary)
+    backend.no_padding()
+    if max_length is not None:
+        if max_length < 1:
+            raise EncoderError(f"max_seq_length must be at least 1; got {max_length}")
+        backend.enable_truncation(**{**(backend.truncation or {}), "max_length": max_length})
+    length = backend.truncation["max_length"] if backend.truncation else UNLIMITED
+    return TextTokenizer(PlainTokenizer(backend), length)
+
+
+def _check_vocabulary(folder: Path, n_tokens: int, vocabulary: int | None) -> None:
+    if vocabulary is not None and n_tokens > vocabulary:
+        raise EncoderError(
+            f"{folder}: the tokenizer has {n_tokens} tokens, the model embeds {vocabulary}"
+        )

@@ -18,9 +18,12 @@ class Transformer:
 
     apply: Callable[..., Array]  # (params, tokens, *, key=None) -> [n t d]
     all_layers: Callable[..., Array]  # the same after each layer, the embeddings first: [n l t d]
+    infer: Callable[..., Array]  # as apply, and faster where no gradient is taken
     params: Params
     width: int  # d
     vocabulary: int | None  # number of tokens that it embeds
     n_positions: int | None  # how many tokens a text may have; None for no limit
     settings: Mapping[str, Any]  # config.json
     tensors: Callable[[Params], dict[str, np.ndarray]]  # params -> tensors by published name
+    packs: bool = False  # whether a row of tokens may hold several texts
+    published_type: str = "sentence_transformers.models.Transformer"

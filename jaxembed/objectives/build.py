@@ -14,7 +14,7 @@ from jaxembed.objectives.columns import (
     NEGATIVES,
     batch_keywords,
     embed_by_network,
-    encode_column,
+    encode_columns,
     text_columns,
 )
 from jaxembed.objectives.denoising import token_costs
@@ -63,12 +63,21 @@ def build_sum(
     ) -> tuple[Array, tuple[dict[str, Array], Params | None]]:
         encode_key, loss_key = (None, None) if key is None else jax.random.split(key)
         own = {o.name: params.get("loss", {}).get(o.name) for o in objectives}
-        columns = {}
-        for number, name in enumerate(text_columns(batch, leading.roles)):
-            if name not in leading.decoded:
-                column_key = None if encode_key is None else jax.random.fold_in(encode_key, number)
-                encoder = (own[leading.name] if name in leading.copied else params)["encoder"]
-                columns[name] = encode_column(encode, encoder, batch[name], key=column_key)
+        names = text_columns(batch, leading.roles)
+        keys = {
+            name: None if encode_key is None else jax.random.fold_in(encode_key, number)
+            for number, name in enumerate(names)
+        }
+        encoded: dict[str, Array] = {}
+        for copied in (False, True):
+            its_tokens = {
+                name: batch[name]
+                for name in names
+                if name not in leading.decoded and (name in leading.copied) is copied
+            }
+            encoder = (own[leading.name] if copied and its_tokens else params)["encoder"]
+            encoded |= encode_columns(encode, encoder, its_tokens, keys)
+        columns = {name: encoded[name] for name in names if name in encoded}
 
         def rebuild(vectors: Array) -> Array:
             """Returns what each text costs the decoder, and its number of tokens: `[n 2]`."""

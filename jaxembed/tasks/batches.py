@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from jaxembed.data import BatchPlan, Rows, delete_words, make_batch, split_by_length
-from jaxembed.encoders import TextTokenizer
+from jaxembed.encoders import TextTokenizer, pack
+from jaxembed.encoders.packing import NARROWEST
 from jaxembed.typing import Roles
+
+STEPS = 16  # n packed texts take a multiple of n / 16 rows, so that few shapes occur
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,10 @@ class BatchMaker:
     Attributes:
         tokenizers: the tokenizer of each text role, with the prompt that goes before the text.
             `guide_anchors` are the anchors as the guide reads them.
-        split_rows: columns are split by length into blocks of a multiple of so many rows; None
-            leaves them whole. So are those in `whole`.
+        n_devices: what the rows of all arrays are shared by, evenly.
+        split_lengths: whether columns are split by length into two blocks.
+        packed: roles whose texts are packed, several to a row, instead.
+        whole: roles that are left as they are.
         deletion_ratio: the share of the words that noise deletes.
     """
 
@@ -31,7 +36,9 @@ class BatchMaker:
     plan: BatchPlan
     tokenizers: Mapping[str, tuple[TextTokenizer, str]]
     networks: Mapping[str, tuple[str, ...]]
-    split_rows: int | None = None
+    n_devices: int = 1
+    split_lengths: bool = False
+    packed: frozenset[str] = frozenset()
     whole: frozenset[str] = frozenset()
     deletion_ratio: float = 0.6
     seed: int = 0
@@ -52,9 +59,14 @@ class BatchMaker:
         )
 
     def tokenize(self, texts: list[str], role: str) -> dict[str, Any]:
-        """Tokenizes the texts of a role, and splits them by length."""
+        """Tokenizes the texts of a role, and packs them or splits them by length."""
         tokenizer, prompt = self.tokenizers[role]
         tokens = tokenizer(texts, prompt)
-        if self.split_rows is None or role in self.whole or role.endswith("negatives"):
+        if role in self.packed:
+            multiple = -(-max(1, len(texts) // STEPS) // self.n_devices) * self.n_devices
+            longest = int(tokens["attention_mask"].sum(axis=1).max(initial=NARROWEST))
+            left = tokenizer.tokenizer.padding_side == "left"
+            return pack(tokens, width=tokenizer.width(longest), multiple=multiple, left=left)
+        if not self.split_lengths or role in self.whole or role.endswith("negatives"):
             return tokens
-        return split_by_length(tokens, buckets=tokenizer.buckets, multiple=self.split_rows)
+        return split_by_length(tokens, buckets=tokenizer.buckets, multiple=self.n_devices)

@@ -82,6 +82,9 @@ def fit(
     if decoder is None and any(o.leading.decoded for o in objectives.values()):
         decoder = tied_decoder(encoder)
     networks = Networks(encoder, guide, teacher, decoder)
+    mesh = make_mesh()
+    if batch_size % mesh.size:
+        raise DataError(f"batch_size {batch_size} is no multiple of {mesh.size} devices")
     tasks = Tasks(
         networks,
         {
@@ -91,6 +94,7 @@ def fit(
                 open_dataset(data_of[name]),
                 columns=columns.get(name) if isinstance(loss, Mapping) and columns else columns,
                 batch_size=batch_size,
+                n_devices=mesh.size,
                 seed=seed,
                 **options,
             )
@@ -99,9 +103,6 @@ def fit(
         mix,
         seed,
     )
-    mesh = make_mesh()
-    if batch_size % mesh.size:
-        raise DataError(f"batch_size {batch_size} is no multiple of {mesh.size} devices")
     steps = tasks.n_steps(epochs) if steps is None else steps
     schedule = warmup_schedule(learning_rate, steps=steps, warmup_steps=int(warmup_share * steps))
     optimizer = adamw(schedule, weight_decay=weight_decay, clip_norm=clip_norm)

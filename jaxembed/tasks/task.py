@@ -28,6 +28,7 @@ from jaxembed.tasks.networks import Networks
 if TYPE_CHECKING:
     from datasets import Dataset
 
+NONE: frozenset[str] = frozenset()
 PLANS = ("plain", "no_duplicates", "group_by_label", "contrastive_tension")
 
 
@@ -62,7 +63,9 @@ def open_task(
     deletion_ratio: float = 0.6,
     prompts: Sequence[str | None] = (None, None),
     buckets: Sequence[int] | None = None,
-    split_rows: int | None = None,
+    n_devices: int = 1,
+    split_lengths: bool = False,
+    packing: bool = False,
     seed: int = 0,
 ) -> Task:
     """Binds the columns of a data set to the roles of a loss, and plans its batches.
@@ -74,6 +77,9 @@ def open_task(
         rows_per_label: of each label that a batch visits.
         prompts: names of the encoder's prompts for the first text and for the others.
         buckets: lengths that texts are padded to.
+        n_devices: what the rows of a batch are shared by.
+        split_lengths: encodes the longest quarter of each column apart.
+        packing: puts several short texts into one row instead; of our own transformers.
 
     Raises:
         ValueError: data that the loss cannot use, or a network that is missing; it says what is
@@ -103,13 +109,30 @@ def open_task(
             plan,
             _tokenizers(networks, objective, rows, live, prompts, buckets),
             live,
-            split_rows,
+            n_devices=n_devices,
+            split_lengths=split_lengths,
+            packed=_packed(networks, rows, live, objective.leading.decoded) if packing else NONE,
             whole=objective.leading.decoded,
             deletion_ratio=deletion_ratio,
             seed=seed,
         ),
         hashes,
     )
+
+
+def _packed(
+    networks: Networks, rows: Rows, live: dict[str, tuple[str, ...]], whole: frozenset[str]
+) -> frozenset[str]:
+    """Returns the roles that are packed: those of the encoder, and of the networks that can."""
+    if not networks.encoder.packs:
+        raise ValueError(
+            f"packing is for transformers of the source jaxembed; {networks.encoder.name} is none"
+        )
+    roles = {*rows.text_roles, "negatives"} - whole
+    for name, its_roles in live.items():
+        if networks.frozen[name].packs:
+            roles |= {f"{name}_{role}" for role in its_roles}
+    return frozenset(roles)
 
 
 def _plan_fn(

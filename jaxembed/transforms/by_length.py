@@ -13,25 +13,29 @@ from jaxembed.typing import EncodeFn, Params
 
 
 def by_length(encode: EncodeFn) -> EncodeFn:
-    """Returns an encode function that also takes columns split by length.
+    """Returns an encode function that also takes columns in blocks, split by length or packed.
 
-    A split column holds `blocks`, tokens `[n_b t_b]` whose rows together are those of the column,
-    and `rows [n]`, the row of the column that each of them is. `jaxembed.data.lengths` makes them.
-    The result is that of the column in one piece, in the column's own order; a row keeps its key.
+    Such a column holds `blocks` and `places`. A block is tokens `[r t]` with `texts [r]`, the text
+    of the column in each of its rows, or `texts [r k]` where rows hold several, -1 for none; of
+    these `encode` returns `[r k d]`. `places`, `[n]` or of any shape, says where each text stands
+    among those of all blocks. `split_by_length` of `jaxembed.data` makes them, and `pack` of
+    `jaxembed.encoders`. The result is that of the column in one piece, in the shape of `places`. A
+    text keeps its key; in a packed row, that of the first text is for all.
     """
 
     @functools.wraps(encode)
-    def encode_split(params: Params, tokens: Any, *, key: Array | None = None) -> Array:
+    def encode_blocks(params: Params, tokens: Any, *, key: Array | None = None) -> Array:
         if "blocks" not in tokens:
             return encode(params, tokens, key=key)
-        rows = tokens["rows"]
-        keys = None if key is None else row_keys(key, rows.size)[rows]
-        embeddings, start = [], 0
+        places = tokens["places"]
+        keys = None if key is None else row_keys(key, places.size)
+        embeddings = []
         for block in tokens["blocks"]:
-            stop = start + block["input_ids"].shape[0]
-            block_key = None if keys is None else keys[start:stop]
-            embeddings.append(encode(params, block, key=block_key))
-            start = stop
-        return jnp.concatenate(embeddings)[jnp.argsort(rows)]
+            texts = block["texts"]
+            first = texts[:, 0] if texts.ndim == 2 else texts
+            block_keys = None if keys is None else keys[jnp.maximum(first, 0)]
+            of_block = encode(params, block, key=block_keys)
+            embeddings.append(of_block.reshape(-1, *of_block.shape[texts.ndim :]))
+        return jnp.concatenate(embeddings)[places]
 
-    return encode_split
+    return encode_blocks

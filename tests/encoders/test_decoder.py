@@ -1,9 +1,8 @@
-"""The decoder against loops in NumPy, and where its parameters come from."""
+"""Transformers' Flax decoder against loops in NumPy, and where its parameters come from."""
 
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 
 import jax
@@ -20,11 +19,13 @@ from jaxembed.randomness import row_keys
 TINY = Path(__file__).parents[1] / "goldens/encoders/tiny"
 TENSORS = load_file(TINY / "model.safetensors")
 HEADS, LAYERS = 4, 2
+FLAX = "transformers"
+pytestmark = pytest.mark.flax_transformers
 
 
 @pytest.fixture(scope="module")
 def encoder():
-    return jaxembed.load(TINY)
+    return jaxembed.load(TINY, source=FLAX)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +210,7 @@ def test_a_decoder_of_its_own_is_read_with_the_head_that_is_stored(folder, own, 
     tensors = {f"bert.{name}": x for name, x in TENSORS.items()} | head
     arrays = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
     save_file(arrays, folder / "model.safetensors")
-    decoder = load_decoder(folder, seed=3, max_seq_length=16)
+    decoder = load_decoder(folder, seed=3, max_seq_length=16, source=FLAX)
     assert (decoder.pad_id, decoder.dimension, decoder.tokenizer.max_length) == (0, 32, 16)
     assert decoder.merged(decoder.params, {}) is decoder.params
     assert jax.tree.map(jnp.shape, decoder.params) == jax.tree.map(jnp.shape, params)
@@ -220,7 +221,7 @@ def test_a_decoder_of_its_own_is_read_with_the_head_that_is_stored(folder, own, 
 
 
 def test_what_is_not_stored_is_drawn_with_the_seed(decoder):
-    one, other = (flatten(load_decoder(TINY, seed=seed).params) for seed in (0, 1))
+    one, other = (flatten(load_decoder(TINY, seed=seed, source=FLAX).params) for seed in (0, 1))
     differing = {path for path in one if not np.array_equal(one[path], other[path])}
     kernels = {path for path in flatten(decoder.params) if path[-1] == "kernel"}
     assert differing == kernels
@@ -229,7 +230,7 @@ def test_what_is_not_stored_is_drawn_with_the_seed(decoder):
 
 
 def test_the_number_of_layers_is_the_encoders():
-    decoder = tied_decoder(jaxembed.load(TINY, n_layers=1))
+    decoder = tied_decoder(jaxembed.load(TINY, n_layers=1, source=FLAX))
     assert set(decoder.params["bert"]["encoder"]["layer"]) == {"0"}
 
 
@@ -239,8 +240,8 @@ def test_the_number_of_layers_is_the_encoders():
 )
 def test_other_types(folder, tmp_path, batch, model_type, base):
     edit(folder / "config.json", model_type=model_type, embedding_size=32, pad_token_id=1)
-    encoder = jaxembed.load(folder, initialize=0)
-    tied, own = tied_decoder(encoder), load_decoder(encoder.save(tmp_path / "saved"))
+    encoder = jaxembed.load(folder, initialize=0, source=FLAX)
+    tied, own = tied_decoder(encoder), load_decoder(encoder.save(tmp_path / "saved"), source=FLAX)
     params = tied.merged(tied.params, encoder.params)
     assert base in params
     jax.tree.map(np.testing.assert_array_equal, params, own.params)
@@ -254,7 +255,7 @@ def test_bfloat16_gives_float32_logits(encoder, params, logits_of, batch):
 
 
 def test_a_real_model():
-    encoder = jaxembed.load("all-MiniLM-L6-v2")
+    encoder = jaxembed.load("all-MiniLM-L6-v2", source=FLAX)
     decoder = tied_decoder(encoder)
     ids = decoder.tokenizer(["A cat sits.", "Stocks fell."])["input_ids"]
     params = decoder.merged(decoder.params, encoder.params)
@@ -268,19 +269,13 @@ def test_a_type_without_a_decoder(folder, model_type):
     (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
     message = f"{model_type!r} has no Flax decoder with cross-attention; use one of the type bert,"
     with pytest.raises(EncoderError, match=message):
-        load_decoder(folder)
+        load_decoder(folder, source=FLAX)
 
 
 def test_an_encoder_of_a_type_without_a_decoder(folder):
     edit(folder / "config.json", model_type="albert")
     with pytest.raises(EncoderError, match="'albert' has no Flax decoder with cross-attention"):
-        tied_decoder(jaxembed.load(folder, initialize=0))
-
-
-def test_a_transformers_without_flax_models(monkeypatch):
-    monkeypatch.setitem(sys.modules, "transformers.models.auto.modeling_flax_auto", None)
-    with pytest.raises(EncoderError, match="no Flax models; install the extra flax-transformers"):
-        load_decoder(TINY)
+        tied_decoder(jaxembed.load(folder, initialize=0, source=FLAX))
 
 
 def test_vectors_of_another_size(decoder, params, batch):
@@ -294,4 +289,4 @@ def test_a_tokenizer_without_padding(folder):
     config["tokenizer_class"] = "PreTrainedTokenizerFast"  # that of BERT has one of its own
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(EncoderError, match="a decoder needs a tokenizer with a pad token"):
-        load_decoder(folder)
+        load_decoder(folder, source=FLAX)

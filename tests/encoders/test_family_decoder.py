@@ -56,6 +56,7 @@ def of_transformers(own):
     return found
 
 
+@pytest.mark.flax_transformers
 def test_logits_are_those_of_transformers(encoder, decoder, batch):
     leaves, tree = jax.tree.flatten(decoder.params)
     keys = jax.random.split(jax.random.key(5), len(leaves))
@@ -63,7 +64,7 @@ def test_logits_are_those_of_transformers(encoder, decoder, batch):
         tree, [0.4 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
     )
     found = jit(decoder.apply)(decoder.merged(own, encoder.params), *batch)
-    flax_encoder = jaxembed.load(TINY)
+    flax_encoder = jaxembed.load(TINY, source="transformers")
     flax = tied_decoder(flax_encoder)
     theirs = unflatten({**flatten(flax.params), **of_transformers(own)})
     expected = jit(flax.apply)(flax.merged(theirs, flax_encoder.params), *batch)

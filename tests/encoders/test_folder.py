@@ -41,29 +41,44 @@ def test_folder_without_a_model(tmp_path):
         jaxembed.load(tmp_path)
 
 
+@pytest.mark.flax_transformers
 def test_architecture_without_a_flax_encoder(folder):
     edit(folder / "config.json", model_type="deberta-v2")
     with pytest.raises(EncoderError, match="'deberta-v2' has no Flax text encoder; use one of"):
         jaxembed.load(folder)
 
 
+@pytest.mark.flax_transformers
 def test_architecture_nobody_knows(folder):
     edit(folder / "config.json", model_type="new-bert")
     with pytest.raises(EncoderError, match="does not know the model type 'new-bert'"):
         jaxembed.load(folder)
 
 
+@pytest.mark.flax_transformers
 def test_encoder_decoder(folder):
     edit(folder / "config.json", model_type="t5", is_encoder_decoder=True)
     with pytest.raises(EncoderError, match="'t5' has no Flax text encoder"):
         jaxembed.load(folder)
 
 
+def test_without_flax_models_in_transformers(folder, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EncoderError, match="no Flax models; take the source jaxembed"):
+        jaxembed.load(folder, source="transformers")
+    edit(folder / "config.json", model_type="deberta-v2")
+    message = "no Flax models and jaxembed no family for the model type 'deberta-v2'; install"
+    with pytest.raises(EncoderError, match=message):
+        jaxembed.load(folder)
+    with pytest.raises(EncoderError, match="jaxembed has no family for the model type 'deberta"):
+        jaxembed.load(folder, source="jaxembed")
+
+
 def test_missing_tensor(folder):
     tensors = load_file(folder / "model.safetensors")
     del tensors["encoder.layer.1.output.dense.weight"]
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(EncoderError, match=r"lacks 1 of \d+ tensors .*layer\.1\.output\.dense"):
+    with pytest.raises(EncoderError, match=r"lacks 1 tensors, .*layer\.1\.output\.dense"):
         jaxembed.load(folder)
 
 

@@ -104,6 +104,7 @@ def test_all_layers_draw_dropout_row_by_row(encoder, layers_of):
     assert np.abs(whole[0] - whole[2]).max(axis=-1).min() > 1e-3  # equal texts, in each layer
 
 
+@pytest.mark.flax_transformers
 def test_a_norm_behind_the_layers_belongs_to_the_last(folder):
     edit(folder / "config.json", model_type="roberta-prelayernorm", pad_token_id=1)
     transformer = load_transformer(folder, dtype=jnp.float32, initialize=0)
@@ -178,7 +179,7 @@ def test_drawn_weights_need_no_file_and_keep_those_of_the_modules(encoder, folde
     shapes = jax.tree.map(jnp.shape, encoder.params)
     assert jax.tree.map(jnp.shape, drawn.params) == shapes
     jax.tree.map(np.testing.assert_array_equal, drawn.params["2_Dense"], encoder.params["2_Dense"])
-    kernel = drawn.params["transformer"]["embeddings"]["word_embeddings"]["embedding"]
+    kernel = drawn.params["transformer"]["embeddings"]["tokens"]["embedding"]
     assert kernel.dtype == jnp.float32
     np.testing.assert_allclose(kernel.std(), 0.02, rtol=0.05)  # the config's initializer_range
     again, other = (jaxembed.load(folder, initialize=seed).encode(TEXTS) for seed in (1, 2))
@@ -211,9 +212,10 @@ def test_a_checkpoint_of_xlm_roberta_with_a_head(folder, tmp_path):
     np.testing.assert_array_equal(jaxembed.load(folder).encode(TEXTS), drawn.encode(TEXTS))
 
 
+@pytest.mark.flax_transformers
 def test_electra_sees_first_texts_only(folder):
     edit(folder / "config.json", model_type="electra", embedding_size=32)
-    drawn = jaxembed.load(folder, initialize=0)
+    drawn = jaxembed.load(folder, initialize=0, source="transformers")
 
     def with_types(first, second):
         params = jax.tree.map(lambda x: x, drawn.params)

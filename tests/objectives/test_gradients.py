@@ -11,16 +11,21 @@ from tests.objectives.every import FLAGS
 
 # Parameters that cannot matter: a softmax over positions does not see the same number added to all,
 # and over the one vector that a decoder attends to it is 1 whatever the query and the key are.
-WITHOUT = ("attention/self/key/bias", "crossattention/self/query", "crossattention/self/key")
+WITHOUT = ("attention/key/bias", "readers/query", "readers/key")
 # Euclidean distances do not see the same vector added to all embeddings.
-LAST_BIAS = "encoder/transformer/encoder/layer/1/output/LayerNorm/bias"
+LAST_BIAS = "encoder/transformer/layers/mlp_norm/bias/1"
 EUCLIDEAN = ("contrastive", "batch_semi_hard_triplet", "batch_hard_soft_margin_triplet",
              "batch_all_triplet")  # fmt: skip
 
 
 def by_path(tree):
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {"/".join(str(entry.key) for entry in path): np.asarray(leaf) for path, leaf in leaves}
+    """Names all leaves, those of stacked layers one by one."""
+    leaves = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = "/".join(str(entry.key) for entry in path)
+        parts = enumerate(leaf) if "/layers/" in name else [(None, leaf)]
+        leaves |= {name if n is None else f"{name}/{n}": np.asarray(x) for n, x in parts}
+    return leaves
 
 
 @pytest.mark.parametrize("name", REGISTRY)

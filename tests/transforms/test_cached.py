@@ -130,8 +130,10 @@ def test_padding_holds_no_wild_values_and_gets_no_gradient(params):
 def test_columns_split_by_length_are_encoded_in_chunks(params):
     tokens = texts(N, 5)
     rows = jnp.asarray([4, 0, 7, 1, 2, 9, 8, 3, 5, 6])
-    blocks = [{"input_ids": tokens["input_ids"][part]} for part in (rows[:7], rows[7:])]
-    split = {"blocks": blocks, "rows": rows}
+    blocks = [
+        {"input_ids": tokens["input_ids"][part], "texts": part} for part in (rows[:7], rows[7:])
+    ]
+    split = {"blocks": blocks, "places": jnp.argsort(rows)}
     key = jax.random.key(3)
     check_same(
         value_and_gradient(by_length(cached(encode, 3)), params, split, key),

@@ -9,18 +9,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 
 from jaxembed.encoders.families.architecture import Architecture
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu": lambda x: x * (0.5 + 0.5 * lax.erf(x * 0.5**0.5)),  # half the time of jax.nn's by erfc
     "gelu_new": jax.nn.gelu,
     "gelu_pytorch_tanh": jax.nn.gelu,
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
 }
+
+
+MASKED = -1e9  # added to a logit, it leaves no weight
 
 
 class Positions(NamedTuple):
@@ -86,6 +89,28 @@ def rotate(x: Array, index: Array, theta: Array, scale: Array) -> Array:
     return turned.astype(x.dtype)
 
 
+def attend(
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array,
+    scale: float,
+    drop: Callable[[Array], Array],
+) -> Array:
+    """Computes `drop(softmax(scale · query keyᵀ + bias)) value` for every head, `[n t h k]`.
+
+    Several heads of the query may share one of key and value. Heads come before tokens in the
+    products: a CPU is faster so, above all in the gradient.
+    """
+    groups = query.shape[2] // key.shape[2]
+    if groups > 1:
+        key, value = (jnp.repeat(x, groups, axis=2) for x in (key, value))
+    query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
+    logits = jnp.einsum("nhtk,nhsk->nhts", query, key, preferred_element_type=jnp.float32)
+    weights = drop(jax.nn.softmax(logits * scale + bias, axis=-1)).astype(value.dtype)
+    return jnp.swapaxes(jnp.einsum("nhts,nhsk->nhtk", weights, value), 1, 2)
+
+
 class Attention(nnx.Module):
     """Multi-head attention of the tokens of a row to each other."""
 
@@ -119,39 +144,23 @@ class Attention(nnx.Module):
         if of_layer.window is not None:
             mask = mask & (jnp.abs(positions.distances) <= of_layer.window)
         scale = a.attention_scale or a.head**-0.5
-        if keys is None or a.attention_dropout == 0:
-            flash = jax.default_backend() == "gpu" and self.dtype in (jnp.bfloat16, jnp.float16)
+        on_gpu = jax.default_backend() == "gpu" and self.dtype in (jnp.bfloat16, jnp.float16)
+        if on_gpu and t % 2 == 0 and (keys is None or a.attention_dropout == 0):
             mixed = jax.nn.dot_product_attention(
                 query,
                 key,
                 value,
                 bias=positions.bias,
-                mask=jnp.broadcast_to(mask, (n, 1, t, t)) if flash else mask,
+                mask=jnp.broadcast_to(mask, (n, 1, t, t)),
                 scale=scale,
-                implementation="cudnn" if flash else "xla",
+                implementation="cudnn",
             )
         else:
-            mixed = self.with_dropout(query, key, value, positions.bias, mask, scale, keys)
+            bias = jnp.where(mask, 0, MASKED)
+            bias = bias if positions.bias is None else bias + positions.bias
+            drop = partial(dropout, rate=a.attention_dropout, keys=keys, site=0)
+            mixed = attend(query, key, value, bias, scale, drop)
         return self.out(mixed.reshape(n, t, -1))
-
-    def with_dropout(
-        self,
-        query: Array,
-        key: Array,
-        value: Array,
-        bias: Array | None,
-        mask: Array,
-        scale: float,
-        keys: Array,
-    ) -> Array:
-        """Computes the same with some of the weights dropped."""
-        groups = self.a.n_heads // self.a.key_heads
-        key, value = jnp.repeat(key, groups, axis=2), jnp.repeat(value, groups, axis=2)
-        logits = jnp.einsum("nthk,nshk->nhts", query, key, preferred_element_type=jnp.float32)
-        logits = logits * scale + (0 if bias is None else bias)
-        weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(jnp.float32).min), axis=-1)
-        weights = dropout(weights, self.a.attention_dropout, keys, 0).astype(self.dtype)
-        return jnp.einsum("nhts,nshk->nthk", weights, value)
 
 
 class FeedForward(nnx.Module):

@@ -18,7 +18,7 @@ def distilbert(settings: Mapping[str, Any]) -> Architecture:
         n_heads=settings["n_heads"],
         mlp_width=settings["hidden_dim"],
         activation=settings.get("activation", "gelu"),
-        n_positions=settings["max_position_embeddings"],
+        n_positions=settings.get("max_position_embeddings", 512),
         embedding_dropout=dropout,
         hidden_dropout=dropout,
         dropped=("mlp",),

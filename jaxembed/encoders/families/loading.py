@@ -23,14 +23,20 @@ from jaxembed.encoders.parameters import flatten, read_checkpoint
 from jaxembed.encoders.transformer import Transformer
 from jaxembed.typing import Params, Tokens
 
+UNROLLED = 6  # so many layers at most are not looped over, on CPUs
+
+
+def _is_dear(primitive: Any, *values: Any, **options: Any) -> bool:
+    """Says what to keep for the gradient: products with parameters, and flash attention."""
+    of_parameters = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    flash = primitive.name.startswith("dot_product_attention")
+    return flash or of_parameters(primitive, *values, **options)
+
+
 REMAT: dict[str, Callable[[Callable], Callable]] = {
     "none": lambda layer: layer,
     "full": partial(jax.checkpoint, prevent_cse=False),
-    "dots": partial(
-        jax.checkpoint,
-        prevent_cse=False,
-        policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    ),
+    "dots": partial(jax.checkpoint, prevent_cse=False, policy=_is_dear),
 }
 
 
@@ -41,7 +47,7 @@ def load_family(
     dropout: bool = True,
     n_layers: int | None = None,
     initialize: int | None = None,
-    remat: str = "none",
+    remat: str = "dots",
 ) -> Transformer:
     """Reads a transformer of a family; the arguments are those of `load`.
 
@@ -73,7 +79,7 @@ def load_family(
     else:
         params = jax.jit(lambda: parameters_of(build(initialize)))()
 
-    def run(all_layers: bool) -> Callable[..., Array]:
+    def run(*, all_layers: bool = False, unroll: int = 1) -> Callable[..., Array]:
         def apply(params: Params, tokens: Tokens, *, key: Array | None = None) -> Array:
             filled = jax.tree.map(lambda leaf: leaf, state)
             nnx.replace_by_pure_dict(filled, params)
@@ -82,20 +88,33 @@ def load_family(
                 key=key if dropout else None,
                 all_layers=all_layers,
                 remat=REMAT[remat],
+                unroll=unroll,
             )
 
         return apply
 
     return Transformer(
-        run(False),
-        run(True),
+        run(unroll=_unrolled(a.n_layers, remat)),
+        run(all_layers=True, unroll=_unrolled(a.n_layers, remat)),
+        run(),
         params,
         a.width,
         a.vocab_size,
         a.n_positions - (a.position_offset or 0),
         settings,
         lambda params: names.publish(params) | unused,
+        packs=True,
     )
+
+
+def _unrolled(n_layers: int, remat: str) -> int:
+    """Returns how many layers are written out one after the other where there is a gradient.
+
+    A loop copies what it keeps for the gradient: a tenth of a training step on CPUs. More than a
+    few layers take too long to compile for that, and without a loop little is computed again.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    return n_layers if on_cpu and n_layers <= UNROLLED and remat != "full" else 1
 
 
 def _architecture(family: Family, folder: Path, settings: Any) -> Architecture:

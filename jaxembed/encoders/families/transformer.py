@@ -82,11 +82,13 @@ class TextTransformer(nnx.Module):
         key: Array | None,
         all_layers: bool,
         remat: Callable[[Callable], Callable],
+        unroll: int = 1,
         between: nnx.Module | None = None,
         vectors: Array | None = None,
     ) -> Array:
         """Computes `[n t d]`, or with `all_layers` `[n l t d]`, the embeddings first.
 
+        `unroll` layers are written out in each turn of the loop over them.
         `between` is a module of each layer, stacked, that reads `vectors [n d]` behind attention.
         """
         a = self.a
@@ -103,8 +105,9 @@ class TextTransformer(nnx.Module):
         )
 
         between_graph, between_parameters = (None, None) if between is None else nnx.split(between)
+        shared = None
         if a.shared_layers:
-            parameters = jax.tree.map(lambda leaf: jnp.repeat(leaf, a.n_layers, 0), parameters)
+            shared, parameters = jax.tree.map(lambda leaf: leaf[0], parameters), None
 
         def layer(x: Array, scanned: Any) -> tuple[Array, Array | None]:
             parameters, between_parameters, of_layer = scanned
@@ -112,11 +115,12 @@ class TextTransformer(nnx.Module):
             if between_graph is not None:
                 reads = partial(nnx.merge(between_graph, between_parameters), vectors=vectors)
             layer_keys = fold(keys, of_layer.number)
-            y = nnx.merge(graph, parameters)(x, positions, of_layer, layer_keys, reads)
+            block = nnx.merge(graph, parameters if shared is None else shared)
+            y = block(x, positions, of_layer, layer_keys, reads)
             return y, x if all_layers else None
 
         scanned = parameters, between_parameters, numbers
-        last, before = lax.scan(remat(layer), x, scanned)
+        last, before = lax.scan(remat(layer), x, scanned, unroll=unroll)
         if a.pre_norm:
             last = self.final_norm(last).astype(self.dtype)
         return jnp.stack([*before, last], axis=1) if all_layers else last

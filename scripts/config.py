@@ -65,6 +65,19 @@ class RunFlags:
     random_init: bool = False
     """Draws the model's parameters anew, from the seed."""
 
+    # What learns
+    freeze: Texts = ()
+    """Parameters that stay as they are, by the beginnings of their paths, with * for anything:
+    encoder/transformer/embeddings, */bias, *[:4] (the first four layers)."""
+    layer_decay: float | None = None
+    """Multiplies the learning rate once more for every layer further down, such as 0.9."""
+    lora_rank: int | None = None
+    """Trains adapters of this rank, such as 8, instead of the encoder; saves them merged."""
+    lora_alpha: float = 16.0
+    """How much the adapters weigh; divided by the rank."""
+    lora_targets: Texts = ("query", "value")
+    """The linear layers that have adapters, by the ends of their paths: attention/*, mlp/*, …"""
+
     # Steps
     steps: int = 120
     """Number of steps."""
@@ -100,16 +113,19 @@ class RunFlags:
     # Speed
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters, optimizer and loss are float32."""
-    encoder_source: Literal["transformers", "jaxembed", "auto"] = "transformers"
-    """Whose models: the Flax ones of transformers 4, our own, or our own of all known families."""
-    remat: Literal["none", "full", "dots"] = "none"
-    """What our own models compute again for the gradient, to save memory."""
+    encoder_source: Literal["auto", "jaxembed", "transformers"] = "auto"
+    """Whose models: our own, the Flax ones of transformers 4, or our own of all known families."""
+    remat: Literal["none", "dots", "full"] | None = None
+    """What our own models compute again for the gradient, to save memory; dots if not given."""
     max_seq_length: int | None = None
     """Tokens that are kept of a text; the model's own limit if not given."""
     buckets: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     """Lengths that batches are padded to; each that occurs is compiled once."""
     split_lengths: bool = True
     """Encodes the longest quarter of each column apart, so that it does not pad the rest."""
+    packing: bool = False
+    """Puts several short texts into one row, so that almost nothing is padding; of our own models.
+    Rows, as in --mini-batch-size, are then packed ones."""
     workers: int = 0
     """Processes that prepare batches; 0 is threads."""
     cache: Path | None = Path("~/.cache/jaxembed/compiled")
@@ -200,10 +216,18 @@ def check(config: Config) -> None:
         "checkpoint_every",
         "keep",
         "log_every",
+        "lora_rank",
     ):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1; got {value}")
+    if config.layer_decay is not None and not 0 < config.layer_decay <= 1:
+        raise ConfigError(f"layer_decay must lie in (0, 1]; got {config.layer_decay}")
+    if not config.lora_alpha > 0:
+        raise ConfigError(f"lora_alpha must be above 0; got {config.lora_alpha}")
+    for name in ("lora_alpha", "lora_targets"):
+        if config.lora_rank is None and getattr(config, name) != getattr(Config, name):
+            raise ConfigError(f"{name} is of adapters; give --lora-rank too, such as 8")
     for loss in config.loss:
         if REGISTRY[loss].roles.ids and config.batch_size == 1:
             raise ConfigError(

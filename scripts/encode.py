@@ -80,12 +80,19 @@ class Config:
     """Texts that go through the model at once, on all devices together."""
     devices: int | None = None
     """How many devices are used; all if not given."""
+    packing: bool = False
+    """Puts several short texts into one row, so that almost nothing is padding (our own models)."""
+    encoder_source: Literal["auto", "jaxembed", "transformers"] = "auto"
+    """Whose models: our own, the Flax ones of transformers 4, or our own of all known families."""
     cache: Path | None = Path("~/.cache/jaxembed/compiled")
     """Where compiled programs are kept between runs; None keeps none."""
 
 
 # What may differ between a run and its continuation.
-FREE = ("output", "data", "split", "batch_size", "devices", "cache", "prompt_name")
+FREE = (
+    *("output", "data", "split", "batch_size", "devices", "cache", "prompt_name"),
+    *("packing", "encoder_source"),
+)
 
 
 def main(config: Config) -> int:
@@ -93,10 +100,15 @@ def main(config: Config) -> int:
     check(config)
     if config.cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
     # Model and texts: all that can be wrong is found before anything is written
-    encoder = load(config.model, dtype=config.dtype, max_seq_length=config.max_seq_length)
+    encoder = load(
+        config.model,
+        dtype=config.dtype,
+        max_seq_length=config.max_seq_length,
+        source=config.encoder_source,
+    )
     prompt = encoder.prompt(config.prompt_name) if config.prompt is None else config.prompt
     given = read_ranges(config)
     options = {
@@ -105,6 +117,7 @@ def main(config: Config) -> int:
         "normalize": config.normalize,
         "batch_size": config.batch_size,
         "devices": jax.devices()[: config.devices],
+        "packing": config.packing,
     }
     build_embed(encoder, precision=config.precision, ranges=given, **options)
     rows = open_rows(config)

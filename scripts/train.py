@@ -27,19 +27,24 @@ from config import FREE, SETTINGS, Config, ConfigError, as_json, check, continue
 from inputs import fingerprint, open_evaluator, open_tasks
 
 from jaxembed.data import load_batches
+from jaxembed.encoders import Encoder
 from jaxembed.training import (
     Checkpoints,
     RunLog,
     Screen,
     adamw,
-    batch_sharding,
     build_train_step,
     create_state,
+    init_lora,
+    layer_scales,
     make_mesh,
+    merge_lora,
     plot_run,
     read_log,
-    replicated,
+    trainable,
     warmup_schedule,
+    with_frozen,
+    with_lora,
 )
 
 
@@ -51,16 +56,12 @@ def main(config: Config) -> int:
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax: "did not provide metrics"
     if config.cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
     # Model, losses and data: all that can be wrong is found before anything is written
     mesh = make_mesh()
     tasks = open_tasks(config, n_devices=mesh.size)
     encoder = tasks.networks.encoder
-    encoder = dataclasses.replace(
-        encoder,
-        compiled=jax.jit(encoder.apply, in_shardings=(replicated(mesh), batch_sharding(mesh))),
-    )
     objective = tasks.build(mesh=mesh, mini_batch_size=config.mini_batch_size)
     root_key, init_key = jax.random.split(jax.random.key(config.seed))
     params = tasks.init(init_key)
@@ -68,19 +69,40 @@ def main(config: Config) -> int:
     steps = config.steps if config.epochs is None else tasks.n_steps(config.epochs)
     evaluator = open_evaluator(config)
 
+    # What learns: all parameters, some of them, or adapters
+    frozen = tasks.networks.frozen_params
+    if config.lora_rank is not None:
+        lora_key = jax.random.fold_in(init_key, len(tasks.tasks))  # the tasks have those before
+        rank, targets = config.lora_rank, config.lora_targets
+        adapters = init_lora(lora_key, encoder.params, rank=rank, targets=targets)
+        objective = with_lora(objective, alpha=config.lora_alpha)
+        params, frozen = {**params, "encoder": adapters}, {**(frozen or {}), "base": encoder.params}
+    learns = trainable(params, config.freeze) if config.freeze else None
+    if learns is not None:
+        objective = with_frozen(objective, learns)
+    scales = None if config.layer_decay is None else layer_scales(params, config.layer_decay)
+
     # State and step
     warmup_steps = int(config.warmup_share * steps)
     schedule = warmup_schedule(
         config.learning_rate, steps=steps, warmup_steps=warmup_steps, decay=config.decay
     )
-    optimizer = adamw(schedule, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
-    state = create_state(params, optimizer, mesh, frozen=tasks.networks.frozen_params)
+    optimizer = adamw(
+        schedule,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+        trainable=learns,
+        scales=scales,
+    )
+    state = create_state(params, optimizer, mesh, frozen=frozen)
     train_step = build_train_step(objective, optimizer, schedule, mesh)
 
     # The run's folder
     output = config.output
+    file = output / "config.json"  # an older run has fewer flags, here and in its checkpoints
+    flags = json.loads(file.read_text()) if config.resume else as_json(config)
     identity = {
-        **{name: value for name, value in as_json(config).items() if name not in FREE},
+        **{name: value for name, value in flags.items() if name not in FREE},
         "steps": steps,
         "data_fingerprint": fingerprint(task.hashes for task in tasks.tasks.values()),
         "model_fingerprint": fingerprint(jax.tree.leaves(encoder.params)),
@@ -97,7 +119,7 @@ def main(config: Config) -> int:
         if config.overwrite:
             shutil.rmtree(output, ignore_errors=True)
         output.mkdir(parents=True, exist_ok=True)
-        write_json(output / "config.json", as_json(config))
+        write_json(file, flags)
         checkpoints = Checkpoints(output / "checkpoints", identity, keep=config.keep)
     log = RunLog(output, from_step=start, tensorboard=config.tensorboard)
     screen = Screen(steps, start=start, every=config.log_every)
@@ -109,12 +131,19 @@ def main(config: Config) -> int:
     if start:
         screen.say(f"goes on after step {start}")
 
+    def trained() -> Encoder:
+        """Returns the encoder as it is now."""
+        params = state.params["encoder"]
+        if config.lora_rank is not None:
+            params = merge_lora(encoder.params, params, alpha=config.lora_alpha)
+        return dataclasses.replace(encoder, params=params)
+
     def evaluate(step: int) -> float | None:
         """Measures the model after `step` steps; returns the metric that ranks checkpoints."""
         if evaluator is None:
             return None
         begin = time.perf_counter()
-        current = dataclasses.replace(encoder, params=state.params["encoder"])
+        current = trained()
 
         def embed(texts: list[str], *, role: str | None) -> Any:
             name = config.query_prompt if role == "query" else config.document_prompt
@@ -191,8 +220,7 @@ def main(config: Config) -> int:
     measured = [record for record in records if record["kind"] == "evaluation"]
     main_metric = evaluator.main_metric if evaluator else ""
     facts = model_facts(config, identity, measured, main_metric)
-    trained = dataclasses.replace(encoder, params=state.params["encoder"])
-    folder = trained.save(output / "model", facts=facts)
+    folder = trained().save(output / "model", facts=facts)
     plot_run(records, main_metric, output / "curve.png")
     show_results(screen.console, measured, folder, output)
     return 0
@@ -225,11 +253,17 @@ def model_facts(
     config: Config, identity: Mapping[str, Any], measured: list[dict[str, Any]], metric: str
 ) -> dict[str, Any]:
     """Collects what the model card says of the training."""
+    partly = {
+        "freeze": ", ".join(config.freeze),
+        "layer_decay": config.layer_decay,
+        "lora_rank": config.lora_rank,
+    }
     facts = {
         "base model": config.model,
         "data": ", ".join(config.data),
         "loss": ", ".join(identity["objectives"].values()),
         **{name: getattr(config, name) for name in SETTINGS if getattr(config, name) is not None},
+        **{name: value for name, value in partly.items() if value},
         "steps": identity["steps"],
         "batch size": config.batch_size,
         "learning rate": config.learning_rate,

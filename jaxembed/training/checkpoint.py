@@ -84,11 +84,12 @@ class Checkpoints:
         """Raises CheckpointError unless the checkpoint belongs to what this run trains."""
         arguments = ocp.args.Composite(identity=ocp.args.JsonRestore())
         stored = self._manager.restore(step, args=arguments)["identity"]
-        for name, value in self._identity.items():
-            if stored.get(name) != value:
+        for name in {**self._identity, **stored}:
+            theirs, ours = stored.get(name), self._identity.get(name)
+            if theirs != ours:
                 raise CheckpointError(
                     f"the checkpoint of step {step} in {self._manager.directory} has {name}"
-                    f" {stored.get(name)!r}, this run {value!r}; give the same, or another output"
+                    f" {theirs!r}, this run {ours!r}; give the same, or another output"
                 )
 
     def close(self) -> None:

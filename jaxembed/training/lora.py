@@ -30,7 +30,7 @@ def init_lora(key: Array, params: Params, *, rank: int, targets: Sequence[str] =
             "attention/query", "attention/*", "mlp/*", or "*" for all.
 
     Raises:
-        ValueError: a rank below 1, or a target that no linear layer has.
+        ValueError: a rank below 1, no targets, or one that no linear layer has.
 
     >>> params = {"query": {"kernel": jnp.ones((6, 4)), "bias": jnp.ones(4)}, "out": {}}
     >>> adapters = init_lora(jax.random.key(0), params, rank=2, targets=("query",))
@@ -39,6 +39,8 @@ def init_lora(key: Array, params: Params, *, rank: int, targets: Sequence[str] =
     """
     if rank < 1:
         raise ValueError(f"rank must be at least 1; got {rank}")
+    if not targets:
+        raise ValueError(f"LoRA needs targets, such as {', '.join(TARGETS)}; got none")
     kernels = {
         jax.tree_util.keystr(path[:-1], simple=True, separator="/"): (path, leaf)
         for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
@@ -49,7 +51,9 @@ def init_lora(key: Array, params: Params, *, rank: int, targets: Sequence[str] =
         names = {name for name in kernels if fnmatchcase(f"/{name}", f"*/{target}")}
         if not names:
             there = ", ".join(sorted({name.rpartition("/")[2] for name in kernels}))
-            raise ValueError(f"target {target!r} is the end of no linear layer; there are {there}")
+            raise ValueError(
+                f"LoRA target {target!r} is the end of no linear layer; there are {there or 'none'}"
+            )
         meant |= names
     adapters: dict[str, Any] = {}
     for number, name in enumerate(sorted(meant)):

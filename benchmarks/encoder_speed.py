@@ -12,6 +12,7 @@ clipping and AdamW, without dropout. Embeddings and loss agree before anything i
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -32,11 +33,14 @@ from sides import Target, conclude, in_turns, spread
 from timing import enough_repeats, seconds_for, seconds_per_call
 
 from jaxembed.data.sources import EMBEDDED
+from jaxembed.encoders import pack
 from jaxembed.encoders.checkpoint import write_tensors
+from jaxembed.encoders.encoder import chain
 from jaxembed.encoders.families import load_family
-from jaxembed.encoders.pooling import pool
+from jaxembed.encoders.modules import Pooling
 from jaxembed.losses import multiple_negatives_ranking_loss
 from jaxembed.training import adamw, build_train_step, create_state, make_mesh
+from jaxembed.transforms import by_length
 
 BERT = {
     **{"model_type": "bert", "vocab_size": 30522, "max_position_embeddings": 512},
@@ -77,6 +81,10 @@ class Config:
     """All rows have so many; else the lengths of the embedded texts."""
     dtype: str = "float32"
     """float32 or bfloat16."""
+    remat: str = "dots"
+    """What our side computes again for the gradient: none, dots or full."""
+    packing: bool = False
+    """Puts several texts into one row, on our side."""
     rounds: int = 7
     """Measurements of each side; the median counts."""
     output: Path = Path("runs/benchmarks")
@@ -98,7 +106,7 @@ def main(config: Config) -> int:
     content: dict[str, Any] = {
         "question": "Encoding and training with our own transformers",
         "settings": {key: value for key, value in asdict(config).items() if key in
-                     ("batch", "tokens", "dtype", "rounds")},
+                     ("batch", "tokens", "dtype", "remat", "packing", "rounds")},
         "machine": report.machine() | {f"{config.dtype}_tflop_per_s": round(limit / 1e12, 3)},
         "versions": report.versions() | (peer.versions if peer else {}),
         "rows": rows,
@@ -130,10 +138,11 @@ def measure(name: str, folder: Path, config: Config, peer: Peer | None) -> list[
     settings = MODELS[name]
     (folder / "config.json").write_text(json.dumps(settings))
     dtype = jnp.dtype(config.dtype)
-    drawn = load_family(folder, dtype=dtype, dropout=False, initialize=0)
+    drawn = load_family(folder, dtype=dtype, dropout=False, initialize=0, remat=config.remat)
     write_tensors(folder, drawn.tensors(jax.device_get(drawn.params)))
     batch = tokens_of(config, settings["vocab_size"])
-    calls, first = ours(drawn, batch)
+    our_batch = {role: pack(tokens) for role, tokens in batch.items()} if config.packing else batch
+    calls, first = ours(drawn, our_batch)
     sides: dict[str, Callable[[], float]] = {
         f"ours/{call}": partial(seconds_per_call, function, enough_repeats(function))
         for call, function in calls.items()
@@ -155,8 +164,7 @@ def measure(name: str, folder: Path, config: Config, peer: Peer | None) -> list[
         for call in calls:
             sides[f"torch/{call}"] = partial(lambda call: peer.ask(measure=call)["seconds"], call)
     real = int(batch["anchors"]["attention_mask"].sum())
-    places = batch["anchors"]["attention_mask"].size
-    forward = forward_flops(settings, *batch["anchors"]["attention_mask"].shape)
+    shapes = {"ours": shape_of(our_batch["anchors"]), "torch": shape_of(batch["anchors"])}
     rows = []
     for key, seconds in in_turns(sides, config.rounds).items():
         side, call = key.split("/")
@@ -164,8 +172,8 @@ def measure(name: str, folder: Path, config: Config, peer: Peer | None) -> list[
         rows.append({
             **{"model": name, "call": call, "side": side, "agrees": agrees, "seconds": seconds},
             **{"median_s": statistics.median(seconds), "rows": config.batch},
-            **{"tokens": real * columns, "padding_share": 1 - real / places},
-            "flops": forward * (1 if call == "encode" else 6),
+            **{"tokens": real * columns, "padding_share": 1 - real / math.prod(shapes[side])},
+            "flops": forward_flops(settings, *shapes[side]) * (1 if call == "encode" else 6),
         })  # fmt: skip
     return rows
 
@@ -173,8 +181,7 @@ def measure(name: str, folder: Path, config: Config, peer: Peer | None) -> list[
 def ours(transformer: Any, batch: dict[str, Any]) -> tuple[dict[str, Callable], dict[str, Any]]:
     """Compiles the calls, and takes a first of each."""
 
-    def embed(params: Any, tokens: Any) -> jax.Array:
-        return pool(transformer.apply(params, tokens), tokens["attention_mask"])
+    embed = by_length(chain(transformer.apply, [("pooling", Pooling())]))
 
     def objective(params, batch, *, key, frozen=None, carried=None):
         left, right = (embed(params["encoder"], batch[role]) for role in ("anchors", "positives"))
@@ -183,9 +190,10 @@ def ours(transformer: Any, batch: dict[str, Any]) -> tuple[dict[str, Callable], 
     mesh = make_mesh(jax.devices()[:1])
     optimizer = adamw(lambda step: 1e-5, weight_decay=0.01, clip_norm=1.0)
     step = build_train_step(objective, optimizer, lambda step: 1e-5, mesh)
-    state = create_state({"encoder": transformer.params}, optimizer, mesh)
+    params = jax.device_put({"transformer": transformer.params})
+    state = create_state({"encoder": params}, optimizer, mesh)
     batch = jax.device_put(batch)
-    encoder, params = jax.jit(embed), jax.device_put(transformer.params)
+    encoder = jax.jit(embed)
     embeddings = np.asarray(encoder(params, batch["anchors"]), np.float32)
 
     def encode() -> None:
@@ -212,6 +220,12 @@ def tokens_of(config: Config, vocabulary: int) -> dict[str, dict[str, np.ndarray
         ids = generator.integers(1000, vocabulary, mask.shape) * mask
         batch[role] = {"input_ids": ids.astype(np.int32), "attention_mask": mask.astype(np.int32)}
     return batch
+
+
+def shape_of(column: dict[str, Any]) -> tuple[int, int]:
+    """Returns the rows and the width of a column's tokens, in one piece or packed."""
+    (block,) = column.get("blocks", [column])
+    return block["input_ids"].shape
 
 
 def forward_flops(settings: dict[str, Any], n: int, t: int) -> float:

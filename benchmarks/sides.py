@@ -9,11 +9,14 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def in_turns(calls: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def in_turns(calls: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
     """Measures every side once a round, every second round in reverse; a call returns seconds."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[str, list[T]] = {name: [] for name in calls}
     for turn in range(rounds):
         for name in list(calls)[:: 1 if turn % 2 == 0 else -1]:
             seconds[name].append(calls[name]())

@@ -99,3 +99,18 @@ def test_our_own_transformers_are_measured(tmp_path):
     assert [row["call"] for row in content["rows"]] == ["encode", "train"]
     assert all(row["flops"] > 0 and row["share_of_limit"] > 0 for row in content["rows"])
     assert "| tiny | train | ours |" in (tmp_path / "encoder_speed.md").read_text()
+
+
+@pytest.mark.slow
+def test_processes_are_measured_until_their_first_step(tmp_path):
+    flags = ["--model", ROOT / "tests/goldens/encoders/tiny", "--sources", "jaxembed"]
+    flags += ["--batch", "8", "--tokens", "16", "--rounds", "1", "--topology", "None"]
+    result = run("startup.py", *flags, "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "startup.json").read_text())
+    assert [row["process"] for row in content["rows"]] == ["jaxembed, cold", "jaxembed, warm"]
+    for row in content["rows"]:
+        assert all(seconds > 0 for seconds in row["runs"][0].values())
+        assert row["imported_s"]["jax"] > 0
+        assert "torch" not in row["imported_s"]
+    assert "target ≤ 10" in (tmp_path / "startup.md").read_text()

@@ -1,0 +1,92 @@
+"""Encodes and trains on texts with sentence-transformers, for text_speed.py, which starts it.
+
+Lines of JSON: its versions first; then it answers `{"model": …}` with embeddings, the
+sum of the losses of a first pass and the shapes of all token arrays, and `{"measure": "encode" or
+"train"}` with the seconds of a call. A step tokenizes its batch as the library's collator does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import sys
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from timing import seconds_for
+from transformers.utils.logging import disable_progress_bar
+
+
+def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
+    """Builds the two calls and takes a first of each."""
+    texts = json.loads(Path(request["texts"]).read_text())
+    batch = request["batch"]
+    model = SentenceTransformer(request["model"], device="cpu")
+    loss = MultipleNegativesRankingLoss(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=request["learning_rate"], fused=True)
+    shapes: list[list[int]] = []
+    tokenize = model.preprocess
+
+    def spied(*arguments: Any, **options: Any) -> Any:
+        features = tokenize(*arguments, **options)
+        shapes.append([*features["input_ids"].shape])
+        return features
+
+    model.preprocess = spied
+
+    def encode() -> Any:
+        return model.encode(texts["corpus"], batch_size=batch, show_progress_bar=False)
+
+    def train() -> float:
+        loss.eval()  # no dropout, as on the other side
+        total = 0.0
+        for start in range(0, len(texts["pairs"][0]), batch):
+            columns = [model.preprocess(column[start : start + batch]) for column in texts["pairs"]]
+            value = loss(columns, None)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            total += value.item()
+        return total
+
+    embeddings, of_encode = encode(), [*shapes]
+    shapes.clear()
+    value, of_train = train(), [*shapes]
+    calls |= {"encode": encode, "train": train}
+    return {
+        "embeddings": embeddings.tolist(),
+        "loss": value,
+        "shapes": {"encode": of_encode, "train": of_train},
+    }
+
+
+def main() -> None:
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    disable_progress_bar()
+    pipe, sys.stdout = sys.stdout, sys.stderr  # nothing else gets between the lines
+    torch.set_num_threads(os.cpu_count() or 1)
+    packages = ("torch", "sentence-transformers", "transformers")
+    facts = {"python": platform.python_version(), "threads": torch.get_num_threads()}
+    facts |= {name: version(name) for name in packages}
+    print(json.dumps(facts), file=pipe, flush=True)
+    calls: dict[str, Any] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "measure" in request:
+            answer = {"seconds": seconds_for(calls[request["measure"]], 1)}
+        else:
+            answer = load(request, calls)
+        print(json.dumps(answer), file=pipe, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxembed.encoders.checkpoint import read_json
 from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.tokenizer_file import PlainTokenizer, read_backend, read_tokenizer
 
 # Lengths that texts are padded to. Every length that occurs is one more program to compile.
 BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
@@ -93,15 +94,9 @@ def load_tokenizer(
     or else of the tokenizer, up to the model's `n_positions`. A token beyond its `vocabulary` is
     refused.
     """
-    from transformers import AutoTokenizer
-
     settings = folder / "sentence_bert_config.json"
     config = read_json(settings) if settings.exists() else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).split("\n")[0]
-        raise EncoderError(f"{folder}: the tokenizer cannot be read ({reason})") from None
+    tokenizer = read_tokenizer(folder) or _of_transformers(folder)
     _check_vocabulary(folder, len(tokenizer), vocabulary)
     if config.get("do_lower_case") and tokenizer.is_fast:
         from tokenizers.normalizers import Lowercase, Sequence as Both
@@ -118,23 +113,14 @@ def load_tokenizer(
     return TextTokenizer(tokenizer, length, prompt_counts=prompt_counts)
 
 
-@dataclass(frozen=True)
-class PlainTokenizer:
-    """A tokenizer of the library tokenizers, to be called and saved as those of transformers are.
+def _of_transformers(folder: Path) -> Any:
+    from transformers import AutoTokenizer
 
-    It adds no special tokens, and cuts texts where its own `truncation` says.
-    """
-
-    backend: Any
-    padding_side = "right"
-    pad_token_id = 0  # any will do: padding is masked
-
-    def __call__(self, texts: list[str], **options: Any) -> dict[str, list[list[int]]]:
-        encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        return {"input_ids": [text.ids for text in encoded]}
-
-    def save_pretrained(self, folder: Path) -> None:
-        self.backend.save(str(folder / "tokenizer.json"))
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).split("\n")[0]
+        raise EncoderError(f"{folder}: the tokenizer cannot be read ({reason})") from None
 
 
 def load_plain_tokenizer(
@@ -145,12 +131,7 @@ def load_plain_tokenizer(
     `max_length` overrides the file's own limit, if it has one. A token beyond the model's
     `vocabulary` is refused.
     """
-    from tokenizers import Tokenizer
-
-    try:
-        backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the library raises nothing narrower
-        raise EncoderError(f"{folder}: tokenizer.json cannot be read ({error})") from None
+    backend = read_backend(folder)
     _check_vocabulary(folder, max(backend.get_vocab().values(), default=-1) + 1, vocabulary)
     backend.no_padding()
     if max_length is not None:

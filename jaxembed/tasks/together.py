@@ -79,6 +79,9 @@ class Tasks:
     def init(self, key: Array) -> Params:
         """Makes all parameters that learn: the encoder's, and those of the losses."""
         encoder = self.networks.encoder
+        objectives = [one for task in self.tasks.values() for one in task.objective.objectives]
+        if all(objective.own is None for objective in objectives):
+            return {"encoder": encoder.params}
         context = {
             "width": encoder.dimension,
             "encoder": encoder.params,

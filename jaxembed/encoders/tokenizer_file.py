@@ -1,0 +1,128 @@
+"""Tokenizers from their tokenizer.json, without transformers, which takes seconds to import."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxembed.encoders.checkpoint import read_json, write_json
+from jaxembed.encoders.errors import EncoderError
+
+# Classes of transformers that add nothing to what tokenizer.json says.
+OF_BERT = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
+AS_WRITTEN = (*OF_BERT, "MPNetTokenizer", "Qwen2Tokenizer", "PreTrainedTokenizer")
+BESIDE = ("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt")
+UNLIMITED = 10**30  # what transformers writes where there is no limit
+
+
+@dataclass
+class PlainTokenizer:
+    """A tokenizer.json, called as those of transformers are. It adds no special tokens.
+
+    Texts are cut where its own `truncation` says.
+    """
+
+    backend: Any
+    padding_side: str = "right"
+    pad_token_id: int | None = 0  # any will do where padding is masked
+
+    def __call__(self, texts: list[str], **options: Any) -> dict[str, list[list[int]]]:
+        encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        return {"input_ids": [text.ids for text in encoded]}
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.backend.save(str(folder / "tokenizer.json"))
+
+
+@dataclass
+class FileTokenizer(PlainTokenizer):
+    """A tokenizer.json with the settings beside it, called and saved as transformers' are."""
+
+    settings: dict[str, Any] = field(default_factory=dict)  # tokenizer_config.json
+    beside: dict[str, str] = field(default_factory=dict)  # name -> content of further files
+    is_fast = True
+
+    def __len__(self) -> int:
+        return self.backend.get_vocab_size()
+
+    @property
+    def backend_tokenizer(self) -> Any:
+        return self.backend
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        added = self.backend.get_added_tokens_decoder()
+        return [number for number, token in added.items() if token.special]
+
+    @property
+    def model_max_length(self) -> int:
+        return self.settings.get("model_max_length") or UNLIMITED
+
+    @model_max_length.setter
+    def model_max_length(self, length: int) -> None:
+        self.settings["model_max_length"] = length
+
+    def __call__(
+        self, texts: list[str], *, max_length: int, **options: Any
+    ) -> dict[str, list[list[int]]]:
+        if (self.backend.truncation or {}).get("max_length") != max_length:
+            self.backend.enable_truncation(max_length)
+        return {"input_ids": [text.ids for text in self.backend.encode_batch_fast(texts)]}
+
+    def save_pretrained(self, folder: Path) -> None:
+        whole = json.loads(self.backend.to_str())
+        write_json(folder / "tokenizer.json", {**whole, "truncation": None, "padding": None})
+        write_json(folder / "tokenizer_config.json", self.settings)
+        for name, content in self.beside.items():
+            (folder / name).write_text(content, encoding="utf-8")
+
+
+def read_tokenizer(folder: Path) -> FileTokenizer | None:
+    """Reads a tokenizer as transformers would; None where its class changes what the file says."""
+    files = [folder / name for name in ("tokenizer.json", "tokenizer_config.json")]
+    if not all(file.exists() for file in files):
+        return None
+    settings = read_json(files[1])
+    name = (settings.get("tokenizer_class") or "").removesuffix("Fast")
+    if name not in AS_WRITTEN or "auto_map" in settings:
+        return None
+    backend = read_backend(folder)
+    if name in OF_BERT and not _agree(json.loads(backend.to_str())["normalizer"], settings):
+        return None
+    backend.no_padding()
+    backend.no_truncation()
+    pad = settings.get("pad_token", "[PAD]" if name in OF_BERT else None)
+    pad = pad["content"] if isinstance(pad, dict) else pad
+    return FileTokenizer(
+        backend,
+        settings.get("padding_side", "right"),
+        None if pad is None else backend.token_to_id(pad),
+        settings,
+        {
+            file: (folder / file).read_text(encoding="utf-8")
+            for file in BESIDE
+            if (folder / file).exists()
+        },
+    )
+
+
+def read_backend(folder: Path) -> Any:
+    """Reads `tokenizer.json` by the library tokenizers."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises nothing narrower
+        raise EncoderError(f"{folder}: tokenizer.json cannot be read ({error})") from None
+
+
+def _agree(normalizer: dict[str, Any] | None, settings: dict[str, Any]) -> bool:
+    """Says whether the settings of a BERT tokenizer ask for what its file does."""
+    asked = {
+        "lowercase": settings.get("do_lower_case", True),
+        "strip_accents": settings.get("strip_accents"),
+        "handle_chinese_chars": settings.get("tokenize_chinese_chars", True),
+    }
+    return normalizer is not None and asked.items() <= normalizer.items()

@@ -114,7 +114,7 @@ class RunFlags:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters, optimizer and loss are float32."""
     encoder_source: Literal["auto", "jaxembed", "transformers"] = "auto"
-    """Whose models: our own, the Flax ones of transformers 4, or our own of all known families."""
+    """Whose models: our own, or the Flax ones of transformers 4; auto takes ours where it can."""
     remat: Literal["none", "dots", "full"] | None = None
     """What our own models compute again for the gradient, to save memory; dots if not given."""
     max_seq_length: int | None = None

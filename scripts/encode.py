@@ -83,7 +83,7 @@ class Config:
     packing: bool = False
     """Puts several short texts into one row, so that almost nothing is padding (our own models)."""
     encoder_source: Literal["auto", "jaxembed", "transformers"] = "auto"
-    """Whose models: our own, the Flax ones of transformers 4, or our own of all known families."""
+    """Whose models: our own, or the Flax ones of transformers 4; auto takes ours where it can."""
     cache: Path | None = Path("~/.cache/jaxembed/compiled")
     """Where compiled programs are kept between runs; None keeps none."""
 

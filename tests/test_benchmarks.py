@@ -101,6 +101,21 @@ def test_our_own_transformers_are_measured(tmp_path):
     assert "| tiny | train | ours |" in (tmp_path / "encoder_speed.md").read_text()
 
 
+def test_texts_are_encoded_and_trained_on_from_start_to_end(tmp_path):
+    flags = ["--model", ROOT / "tests/goldens/encoders/tiny", "--sides", "ours", "ours, packed"]
+    flags += ["--texts", "8", "--batch", "4", "--steps", "1", "--rounds", "1"]
+    result = run("text_speed.py", *flags, "--output", tmp_path)
+    assert result.returncode == 0, result.stderr  # both agree
+    content = json.loads((tmp_path / "text_speed.json").read_text())
+    assert [row["side"] for row in content["rows"]] == [
+        "ours",
+        "ours",
+        "ours, packed",
+        "ours, packed",
+    ]
+    assert all(0 <= row["padding_share"] < 1 for row in content["rows"])
+
+
 @pytest.mark.slow
 def test_processes_are_measured_until_their_first_step(tmp_path):
     flags = ["--model", ROOT / "tests/goldens/encoders/tiny", "--sources", "jaxembed"]

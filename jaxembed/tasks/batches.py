@@ -11,10 +11,10 @@ import numpy as np
 
 from jaxembed.data import BatchPlan, Rows, delete_words, make_batch, split_by_length
 from jaxembed.encoders import TextTokenizer, pack
-from jaxembed.encoders.packing import NARROWEST
 from jaxembed.typing import Roles
 
-STEPS = 16  # n packed texts take a multiple of n / 16 rows, so that few shapes occur
+# So that few shapes occur, n packed texts take a multiple of n / 16 rows, no less than so wide.
+STEPS, WIDTH = 16, 64
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class BatchMaker:
         tokens = tokenizer(texts, prompt)
         if role in self.packed:
             multiple = -(-max(1, len(texts) // STEPS) // self.n_devices) * self.n_devices
-            longest = int(tokens["attention_mask"].sum(axis=1).max(initial=NARROWEST))
+            longest = int(tokens["attention_mask"].sum(axis=1).max(initial=WIDTH))
             left = tokenizer.tokenizer.padding_side == "left"
             return pack(tokens, width=tokenizer.width(longest), multiple=multiple, left=left)
         if not self.split_lengths or role in self.whole or role.endswith("negatives"):

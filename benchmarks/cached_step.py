@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -26,7 +25,6 @@ import jax
 import numpy as np
 import optax
 import report
-import tyro
 from loss_time import TOLERANCE
 from peer import Peer
 from sides import Target, conclude, in_turns, resident_growth, spread
@@ -234,8 +232,4 @@ def cells(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    report.command(main, Config, __doc__)

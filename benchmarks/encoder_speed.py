@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,11 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import report
-import tyro
 from peer import Peer
 from pyarrow.parquet import read_table
 from sides import Target, conclude, in_turns, spread
-from timing import enough_repeats, seconds_for, seconds_per_call
+from timing import enough_repeats, seconds_per_call
 
 from jaxembed.data.sources import EMBEDDED
 from jaxembed.encoders import pack
@@ -97,7 +95,7 @@ def main(config: Config) -> int:
     """Measures and reports; returns 1 if the sides disagree."""
     peer = Peer(config.torch_python, "transformers_encoders.py") if config.torch_python else None
     rows: list[dict[str, Any]] = []
-    limit = matmul_rate(config.dtype)
+    machine = report.machine(config.dtype)
     for name in config.models:
         with tempfile.TemporaryDirectory() as folder:
             rows += measure(name, Path(folder), config, peer)
@@ -107,12 +105,12 @@ def main(config: Config) -> int:
         "question": "Encoding and training with our own transformers",
         "settings": {key: value for key, value in asdict(config).items() if key in
                      ("batch", "tokens", "dtype", "remat", "packing", "rounds")},
-        "machine": report.machine() | {f"{config.dtype}_tflop_per_s": round(limit / 1e12, 3)},
+        "machine": machine,
         "versions": report.versions() | (peer.versions if peer else {}),
         "rows": rows,
     }  # fmt: skip
     for row in rows:
-        row["share_of_limit"] = row["flops"] / row["median_s"] / limit
+        row["share_of_limit"] = row["flops"] / row["median_s"] / machine["matmul_gflop_per_s"] / 1e9
     columns = ["model", "call", "side", "seconds (min–max)", "rows/s", "tokens/s", "TFLOP/s",
                "of the matrix rate"]  # fmt: skip
     report.save(config.output, config.name, content, columns, list(map(cells, rows)))
@@ -236,21 +234,6 @@ def forward_flops(settings: dict[str, Any], n: int, t: int) -> float:
     return layers * (2 * n * t * (4 * d * d + products * d * mlp) + 4 * n * t * t * d)
 
 
-def matmul_rate(dtype: str, rounds: int = 5, products: int = 20) -> float:
-    """Measures the operations per second of a matrix product in this precision, many in a row."""
-    size = 8192 if jax.devices()[0].platform != "cpu" else 1024
-    left, right = jax.random.normal(jax.random.key(0), (2, size, size), jnp.dtype(dtype))
-
-    @jax.jit
-    def chain(x: jax.Array) -> jax.Array:
-        return jax.lax.fori_loop(0, products, lambda _, x: (x @ right) / size, x)
-
-    call = lambda: chain(left).block_until_ready()  # noqa: E731
-    call()
-    seconds = [seconds_for(call, 1) for _ in range(rounds)]
-    return 2 * size**3 * products / statistics.median(seconds)
-
-
 def cells(row: dict[str, Any]) -> list[str]:
     """Writes a row of the table."""
     median = row["median_s"]
@@ -265,8 +248,4 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    report.command(main, Config, __doc__)

@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import report
-import tyro
 from loss_functions import compile_value_and_gradient, inputs, losses_without_workload
 from loss_workloads import Workload, chosen, workloads
 from rich.progress import track
@@ -121,8 +120,4 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    report.command(main, Config, __doc__)

@@ -18,7 +18,6 @@ import functools
 import gc
 import io
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -30,7 +29,6 @@ import jax
 import numpy as np
 import objectives_data as data
 import report
-import tyro
 from sides import Target, conclude
 
 import jaxembed
@@ -442,8 +440,4 @@ def arrow(before: float, after: float, *, digits: int) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    report.command(main, Config, __doc__)

@@ -6,12 +6,15 @@ import json
 import os
 import platform
 import statistics
+import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
+import tyro
 from rich.console import Console
 from rich.table import Table
 from timing import seconds_for
@@ -19,8 +22,17 @@ from timing import seconds_for
 MIB = 2**20
 
 
-def machine() -> dict[str, Any]:
-    """Describes where this runs, without its name, and the limit of its speed."""
+def command(main: Callable[[Any], int], config: type, description: str | None) -> NoReturn:
+    """Runs a benchmark with the flags of the command line; what is wrong with them is one line."""
+    try:
+        sys.exit(main(tyro.cli(config, description=description)))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def machine(dtype: str = "float32") -> dict[str, Any]:
+    """Describes where this runs, without its name, and the limit of its speed in that precision."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     devices = jax.devices()
     return {
@@ -28,18 +40,23 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(pages / 2**30, 1),
         "devices": f"{len(devices)} {devices[0].device_kind}",
-        "matmul_gflop_per_s": round(matmul_rate() / 1e9, 1),
+        "matmul_gflop_per_s": round(matmul_rate(dtype) / 1e9, 1),
     }
 
 
-def matmul_rate(size: int = 2048, rounds: int = 5) -> float:
-    """Measures the floating-point operations per second of a float32 matrix product."""
-    left, right = jax.random.normal(jax.random.key(0), (2, size, size))
-    product = jax.jit(jnp.matmul)
-    product(left, right).block_until_ready()
-    call = lambda: product(left, right).block_until_ready()  # noqa: E731
+def matmul_rate(dtype: str, rounds: int = 5, products: int = 5) -> float:
+    """Measures the floating-point operations per second of a matrix product, several in a row."""
+    size = 2048 if jax.devices()[0].platform == "cpu" else 8192
+    left, right = jax.random.normal(jax.random.key(0), (2, size, size), jnp.dtype(dtype))
+
+    @jax.jit
+    def chain(x: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, products, lambda _, x: (x @ right) / size, x)
+
+    call = lambda: chain(left).block_until_ready()  # noqa: E731
+    call()
     seconds = [seconds_for(call, 1) for _ in range(rounds)]
-    return 2 * size**3 / statistics.median(seconds)
+    return 2 * size**3 * products / statistics.median(seconds)
 
 
 def versions() -> dict[str, str]:

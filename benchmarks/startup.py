@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import report
-import tyro
 from sides import Target, conclude, in_turns, spread
 
 HERE = Path(__file__).parent
@@ -188,8 +187,4 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    report.command(main, Config, __doc__)

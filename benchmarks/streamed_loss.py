@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,7 +28,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import report
-import tyro
 from jax import Array, lax
 from loss_time import TOLERANCE
 from loss_workloads import workloads
@@ -251,8 +249,4 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    report.command(main, Config, __doc__)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -24,14 +23,13 @@ from typing import Any
 import jax
 import numpy as np
 import report
-import tyro
-from encoder_speed import forward_flops, matmul_rate
+from encoder_speed import forward_flops
 from peer import Peer
 from sides import Target, conclude, in_turns, spread
 from timing import seconds_for
 
 import jaxembed
-from jaxembed.data import load_batches, open_dataset
+from jaxembed.data import BatchPlan, load_batches, open_dataset, plain_plan
 from jaxembed.encoders import Encoder
 from jaxembed.encoders.folder import find
 from jaxembed.encoders.inference import packed_batches, token_batches
@@ -81,6 +79,7 @@ class Side:
     embeddings: np.ndarray
     loss: float
     shapes: dict[str, list[list[int]]]  # rows and widths of all token arrays, by call
+    tokens: dict[str, int]  # in them, without padding
 
 
 def main(config: Config) -> int:
@@ -95,7 +94,7 @@ def main(config: Config) -> int:
     if peer:
         sides[LIBRARY] = library(config, peer, data, corpus)
     first = next(iter(sides.values()))
-    limit = matmul_rate("float32")
+    machine = report.machine()
     settings = json.loads((find(config.model) / "config.json").read_text())
     rows = []
     calls = {
@@ -117,15 +116,14 @@ def main(config: Config) -> int:
         })  # fmt: skip
     if peer:
         peer.close()
-    tokens = count_tokens(config, data, corpus)
     for row in rows:
-        row["padding_share"] = 1 - tokens[row["call"]] / row["places"]
-        row["share_of_limit"] = row["flops"] / row["median_s"] / limit
+        row["padding_share"] = 1 - first.tokens[row["call"]] / row["places"]
+        row["share_of_limit"] = row["flops"] / row["median_s"] / machine["matmul_gflop_per_s"] / 1e9
     names = ("model", "texts", "batch", "steps", "rounds")
     content: dict[str, Any] = {
         "question": "From texts to embeddings and to trained steps",
         "settings": {name: value for name, value in asdict(config).items() if name in names},
-        "machine": report.machine() | {"float32_gflop_per_s": round(limit / 1e9)},
+        "machine": machine,
         "versions": report.versions() | (peer.versions if peer else {}),
         "rows": rows,
     }
@@ -183,45 +181,46 @@ def ours(config: Config, data: Any, corpus: list[str], *, source: str, packing: 
             losses.append(metrics["loss"])
         return [float(loss) for loss in losses]
 
+    arrays = {
+        "encode": list(encoded_arrays(encoder, corpus, config, packing)),
+        "train": list(trained_arrays(task)),
+    }
     return Side(
         partial(seconds_for, encode, 1),
         partial(seconds_for, train, 1),
         encode(),
         float(np.sum(train())),
-        {"encode": encoded_shapes(encoder, corpus, config, packing), "train": trained_shapes(task)},
+        {call: [[*mask.shape] for mask in masks] for call, masks in arrays.items()},
+        {call: sum(int(mask.sum()) for mask in masks) for call, masks in arrays.items()},
     )
 
 
-def encoded_shapes(
+def encoded_arrays(
     encoder: Encoder, corpus: list[str], config: Config, packing: bool
-) -> list[list[int]]:
-    """Returns the shapes of the token arrays that `encode` makes."""
-    tokenizer = encoder.tokenizer
-    batches = (
-        packed_batches(tokenizer, corpus, batch_size=config.batch)
-        if packing
-        else token_batches(tokenizer, corpus, batch_size=config.batch)
-    )
-    return [[*tokens["input_ids"].shape] for _, tokens in batches]
+) -> Iterator[np.ndarray]:
+    """Yields the attention masks that `encode` makes."""
+    batches = packed_batches if packing else token_batches
+    for rows, tokens in batches(encoder.tokenizer, corpus, batch_size=config.batch):
+        filled = len(tokens["attention_mask"]) - len(rows)  # rows that repeat the first
+        mask = tokens["attention_mask"].copy()
+        mask[len(mask) - filled :] = 0
+        yield mask
 
 
-def trained_shapes(task: Task) -> list[list[int]]:
-    """Returns the shapes of the token arrays of all steps of a pass."""
-
-    def blocks() -> Iterator[Any]:
-        for step in range(task.plan.n_steps(1)):
-            batch = task.make(step)
-            for role in ("anchors", "positives"):
-                yield from batch[role].get("blocks", [batch[role]])
-
-    return [[*block["input_ids"].shape] for block in blocks()]
+def trained_arrays(task: Task) -> Iterator[np.ndarray]:
+    """Yields the attention masks of all steps of a pass."""
+    for step in range(task.plan.n_steps(1)):
+        batch = task.make(step)
+        for role in ("anchors", "positives"):
+            for block in batch[role].get("blocks", [batch[role]]):
+                yield block["attention_mask"]
 
 
 def library(config: Config, peer: Peer, data: Any, corpus: list[str]) -> Side:
     """Hands the same texts to the other interpreter."""
-    rows = data.to_dict()
-    task_rows = order_of(config, data)
-    pairs = [[rows[name][i] for i in task_rows] for name in ("query", "positive")]
+    plan = BatchPlan(partial(plain_plan, len(data), batch_size=config.batch, seed=0))  # as ours
+    ordered = data.select(np.concatenate([plan.rows(step) for step in range(config.steps)]))
+    pairs = [list(ordered[name]) for name in ("query", "positive")]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "texts.json"
         file.write_text(json.dumps({"corpus": corpus, "pairs": pairs}))
@@ -237,27 +236,8 @@ def library(config: Config, peer: Peer, data: Any, corpus: list[str]) -> Side:
         np.array(answer["embeddings"], np.float32),
         answer["loss"],
         answer["shapes"],
+        {},
     )
-
-
-def order_of(config: Config, data: Any) -> np.ndarray:
-    """Returns the rows of the steps, one batch after the other."""
-    encoder = jaxembed.load(config.model, n_layers=1)
-    objective = as_sum("multiple_negatives_ranking")
-    task = open_task(
-        Networks(encoder), objective, data, batch_size=config.batch, batch_plan="plain"
-    )
-    return np.concatenate([task.plan.rows(step) for step in range(config.steps)])
-
-
-def count_tokens(config: Config, data: Any, corpus: list[str]) -> dict[str, int]:
-    """Counts the real tokens of what each call computes."""
-    tokenizer = jaxembed.load(config.model, n_layers=1).tokenizer
-    count = lambda texts: int(tokenizer(list(texts))["attention_mask"].sum())  # noqa: E731
-    return {
-        "encode": count(corpus),
-        "train": count(data["query"]) + count(data["positive"]),
-    }
 
 
 def held_to(rows: list[dict[str, Any]]) -> list[Target]:
@@ -286,8 +266,4 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    report.command(main, Config, __doc__)

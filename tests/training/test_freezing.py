@@ -1,14 +1,11 @@
 """Frozen parameters and learning rates by layer: patterns, masks, updates, moments, costs."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-import jaxembed
 from jaxembed.objectives import REGISTRY
 from jaxembed.training import build_train_step, create_state, make_mesh
 from jaxembed.training.compiled import program_cost
@@ -16,21 +13,10 @@ from jaxembed.training.freezing import layer_scales, trainable, with_frozen
 from jaxembed.training.optimizer import adamw
 from tests.compiling import compile_fast
 
-TINY = Path(__file__).parents[1] / "goldens/encoders/tiny"
 RATE = optax.constant_schedule(1e-2)
 OPTIONS = {"weight_decay": 0.1, "clip_norm": 0.5}
 STACKED = pytest.mark.parametrize("source", ["jaxembed"], indirect=True)
 LAYERS = {"jaxembed": "encoder/transformer/layers", "transformers": "encoder/transformer/*/layer"}
-
-
-@pytest.fixture(scope="module", params=LAYERS)
-def source(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def encoder(source):
-    return jaxembed.load(TINY, source=source)
 
 
 @pytest.fixture(scope="module")

@@ -25,16 +25,6 @@ STACKED = pytest.mark.parametrize("source", ["jaxembed"], indirect=True)
 LAYERS = {"jaxembed": "layers/attention", "transformers": "encoder/layer/0/attention/self"}
 
 
-@pytest.fixture(scope="module", params=LAYERS)
-def source(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def encoder(source):
-    return jaxembed.load(TINY, source=source)
-
-
 @pytest.fixture(scope="module")
 def batch(encoder):
     pairs = {

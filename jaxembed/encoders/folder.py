@@ -20,7 +20,8 @@ from jaxembed.encoders.model_card import model_card
 from jaxembed.encoders.modules import MODULES, Dense, Module, Pooling
 from jaxembed.encoders.pooling import MODES
 from jaxembed.encoders.static_embedding import load_static_embedding
-from jaxembed.encoders.tokenizer import UNLIMITED, load_plain_tokenizer, load_tokenizer
+from jaxembed.encoders.tokenizer import load_plain_tokenizer, load_tokenizer
+from jaxembed.encoders.tokenizer_file import UNLIMITED
 from jaxembed.encoders.transformer import Transformer
 from jaxembed.typing import Params
 

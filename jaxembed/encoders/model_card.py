@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jaxembed.encoders.tokenizer import UNLIMITED
+from jaxembed.encoders.tokenizer_file import UNLIMITED
 
 if TYPE_CHECKING:
     from jaxembed.encoders.encoder import Encoder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +11,16 @@ import numpy as np
 
 from jaxembed.encoders.checkpoint import read_json
 from jaxembed.encoders.errors import EncoderError
-from jaxembed.encoders.tokenizer_file import PlainTokenizer, read_backend, read_tokenizer
+from jaxembed.encoders.tokenizer_file import (
+    UNLIMITED,
+    PlainTokenizer,
+    n_tokens,
+    read_backend,
+    read_tokenizer,
+)
 
 # Lengths that texts are padded to. Every length that occurs is one more program to compile.
 BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
-UNLIMITED = sys.maxsize  # as `max_length`: no text is cut
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def load_plain_tokenizer(
     `vocabulary` is refused.
     """
     backend = read_backend(folder)
-    _check_vocabulary(folder, max(backend.get_vocab().values(), default=-1) + 1, vocabulary)
+    _check_vocabulary(folder, n_tokens(backend), vocabulary)
     backend.no_padding()
     if max_length is not None:
         if max_length < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from jaxembed.encoders.errors import EncoderError
 OF_BERT = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
 AS_WRITTEN = (*OF_BERT, "MPNetTokenizer", "Qwen2Tokenizer", "PreTrainedTokenizer")
 BESIDE = ("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt")
-UNLIMITED = 10**30  # what transformers writes where there is no limit
+UNLIMITED = sys.maxsize  # as a length: no text is cut
 
 
 @dataclass
@@ -45,7 +46,7 @@ class FileTokenizer(PlainTokenizer):
     is_fast = True
 
     def __len__(self) -> int:
-        return self.backend.get_vocab_size()
+        return n_tokens(self.backend)
 
     @property
     def backend_tokenizer(self) -> Any:
@@ -58,7 +59,7 @@ class FileTokenizer(PlainTokenizer):
 
     @property
     def model_max_length(self) -> int:
-        return self.settings.get("model_max_length") or UNLIMITED
+        return min(self.settings.get("model_max_length") or UNLIMITED, UNLIMITED)
 
     @model_max_length.setter
     def model_max_length(self, length: int) -> None:
@@ -93,18 +94,20 @@ def read_tokenizer(folder: Path) -> FileTokenizer | None:
         return None
     backend.no_padding()
     backend.no_truncation()
-    pad = settings.get("pad_token", "[PAD]" if name in OF_BERT else None)
+    beside = {
+        file: (folder / file).read_text(encoding="utf-8")
+        for file in BESIDE
+        if (folder / file).exists()
+    }
+    special = json.loads(beside.get("special_tokens_map.json", "{}")) | settings
+    pad = special.get("pad_token", "[PAD]" if name in OF_BERT else None)
     pad = pad["content"] if isinstance(pad, dict) else pad
     return FileTokenizer(
         backend,
         settings.get("padding_side", "right"),
         None if pad is None else backend.token_to_id(pad),
         settings,
-        {
-            file: (folder / file).read_text(encoding="utf-8")
-            for file in BESIDE
-            if (folder / file).exists()
-        },
+        beside,
     )
 
 
@@ -116,6 +119,11 @@ def read_backend(folder: Path) -> Any:
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the library raises nothing narrower
         raise EncoderError(f"{folder}: tokenizer.json cannot be read ({error})") from None
+
+
+def n_tokens(backend: Any) -> int:
+    """Counts the rows that a table of all tokens needs."""
+    return max(backend.get_vocab().values(), default=-1) + 1
 
 
 def _agree(normalizer: dict[str, Any] | None, settings: dict[str, Any]) -> bool:

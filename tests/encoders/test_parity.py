@@ -79,7 +79,7 @@ def test_each_pooling_mode(tiny, mode, side):
     hidden, tokens = hidden_states(tiny, texts, side=side)
     pooled = pool(hidden, tokens["attention_mask"], modes=(mode,))
     name = f"pooling_{mode}" if side == "right" else f"left_{mode}"
-    np.testing.assert_allclose(pooled, expected[name], atol=2e-5, rtol=1e-5)
+    np.testing.assert_allclose(pooled, expected[name], atol=2e-5)
 
 
 def test_all_pooling_modes_joined(tiny):
@@ -96,9 +96,11 @@ def test_pooling_without_the_prompt(tiny, mode, side):
     without = replace(tiny, tokenizer=replace(tiny.tokenizer, prompt_counts=False))
     hidden, tokens = hidden_states(without, texts, prompt="query: ", side=side)
     pooled = pool(hidden, tokens["attention_mask"], tokens["pooling_mask"], modes=(mode,))
-    prefix = "" if side == "right" else "left_"
-    name = f"{prefix}without_prompt_{mode}"
-    np.testing.assert_allclose(pooled, expected[name], atol=2e-5, rtol=1e-5)
+    expected = expected[f"{'' if side == 'right' else 'left_'}without_prompt_{mode}"]
+    if mode == "mean_sqrt_len_tokens":  # as far from the hidden states as its root is great
+        root = np.sqrt(tokens["pooling_mask"].sum(axis=1, keepdims=True))
+        pooled, expected = pooled / root, expected / root
+    np.testing.assert_allclose(pooled, expected, atol=2e-5)
 
 
 def test_what_is_saved_gives_the_same_embeddings(tiny, tmp_path):

@@ -13,8 +13,15 @@ from jax import Array, lax
 
 from jaxembed.encoders.families.architecture import Architecture
 
+
+def gelu(x: Array) -> Array:
+    """Computes `x Φ(x)` by erf, cheaper than erfc, in float32: fewer bits cancel in 1 + erf."""
+    wide = x.astype(jnp.float32)
+    return (wide * (0.5 + 0.5 * lax.erf(wide * 0.5**0.5))).astype(x.dtype)
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": lambda x: x * (0.5 + 0.5 * lax.erf(x * 0.5**0.5)),  # half the time of jax.nn's by erfc
+    "gelu": gelu,
     "gelu_new": jax.nn.gelu,
     "gelu_pytorch_tanh": jax.nn.gelu,
     "relu": jax.nn.relu,
@@ -100,7 +107,7 @@ def attend(
     """Computes `drop(softmax(scale · query keyᵀ + bias)) value` for every head, `[n t h k]`.
 
     Several heads of the query may share one of key and value. Heads come before tokens in the
-    products: a CPU is faster so, above all in the gradient.
+    products, the order in which XLA's CPU programs need no further copies.
     """
     groups = query.shape[2] // key.shape[2]
     if groups > 1:

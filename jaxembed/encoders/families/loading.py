@@ -110,8 +110,8 @@ def load_family(
 def _unrolled(n_layers: int, remat: str) -> int:
     """Returns how many layers are written out one after the other where there is a gradient.
 
-    A loop copies what it keeps for the gradient: a tenth of a training step on CPUs. More than a
-    few layers take too long to compile for that, and without a loop little is computed again.
+    A loop copies what it keeps for the gradient, which costs CPUs time. More than a few layers take
+    too long to compile for that, and without a loop little is computed again.
     """
     on_cpu = jax.default_backend() == "cpu"
     return n_layers if on_cpu and n_layers <= UNROLLED and remat != "full" else 1

@@ -27,7 +27,7 @@ MAY_IMPORT = {
         *("typing", "similarity", "randomness", "mesh_axes"),
         *("losses", "transforms", "metrics"),
     },
-    "training": {"typing"},
+    "training": {"typing", "mesh_axes"},
     "tasks": {"typing", "encoders", "data", "objectives", "training"},
     "__init__": {"encoders", "tasks"},
 }

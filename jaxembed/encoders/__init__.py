@@ -7,6 +7,7 @@ from jaxembed.encoders.decoder import (
 )
 from jaxembed.encoders.encoder import Encoder as Encoder
 from jaxembed.encoders.errors import EncoderError as EncoderError
+from jaxembed.encoders.families.axes import tensor_axis as tensor_axis
 from jaxembed.encoders.folder import load as load
 from jaxembed.encoders.inference import (
     encode_stream as encode_stream,

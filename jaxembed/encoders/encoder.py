@@ -92,7 +92,7 @@ class Encoder:
                 bit per feature, `[n d/8]`. `quantize_embeddings` has the formulas.
             ranges: `[2 d]`, what the bytes span; the least and greatest values of these embeddings
                 if None, which suits neither few texts nor those to compare with others.
-            devices: what a batch is split over; all of `jax.devices()` if None.
+            devices: what a batch is split over; all of this process if None.
             packing: puts several short texts into one row of tokens, so that one shape does for
                 all; of our own transformers.
 

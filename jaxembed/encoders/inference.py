@@ -108,7 +108,7 @@ def build_embed(
         raise EncoderError(f"{encoder.name}: packing is for transformers of the source jaxembed")
     _check_precision(precision, ranges, width)
     prompt = encoder.prompt(prompt_name) if prompt is None else prompt
-    mesh = _mesh(jax.devices() if devices is None else devices)
+    mesh = _mesh(jax.local_devices() if devices is None else devices)
     over_devices = NamedSharding(mesh, PartitionSpec("data"))
     params = encoder.params_on(NamedSharding(mesh, PartitionSpec()))
     batch_size = -(-batch_size // mesh.size) * mesh.size

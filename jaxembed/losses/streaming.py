@@ -103,7 +103,8 @@ def reduce_over_candidates(
         (arrays, where), (tangent, _) = primals, tangents
         inputs = join(arrays[0], rest[0])
         if reduce_fn in (mean, total):  # a row weighs the same whatever the values are
-            at = jax.tree.map(jnp.zeros_like, jax.eval_shape(run, inputs)[0])
+            shapes = jax.eval_shape(run, inputs)[0]
+            at = across.vary(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
         else:
             at, _ = run(inputs)
         slopes = jax.grad(reduced, argnums=(0, 1))

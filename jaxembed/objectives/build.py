@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 from jax import Array
 from jax.sharding import Mesh
 
+from jaxembed.mesh_axes import row_axes
 from jaxembed.objectives.columns import (
     NEGATIVES,
     batch_keywords,
@@ -18,7 +19,7 @@ from jaxembed.objectives.columns import (
     text_columns,
 )
 from jaxembed.objectives.denoising import token_costs
-from jaxembed.transforms import by_length, cached
+from jaxembed.transforms import by_device, by_length, cached
 from jaxembed.typing import Batch, EncodeFn, ObjectiveFn, Params, Roles
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def build_sum(
     *,
     mesh: Mesh | None = None,
     mini_batch_size: int | None = None,
+    param_specs: Callable[[Params], Any] | None = None,
+    ring: bool = False,
     guide: EncodeFn | None = None,
     teacher: EncodeFn | None = None,
     decoder: Any = None,
@@ -42,12 +45,16 @@ def build_sum(
     """
     leading = leading_objective(objectives)
     layers = any(objective.layers for objective in objectives)
-    losses = [objective.bound_loss(mesh) for objective in objectives]
+    losses = [objective.bound_loss(mesh, ring=ring) for objective in objectives]
     chunk_sizes = [o.mini_batch_size for o in objectives if o.mini_batch_size]
     chunk_size = mini_batch_size or min(chunk_sizes, default=None)
 
     def chunked(encode: EncodeFn) -> EncodeFn:
-        return by_length(encode if chunk_size is None else cached(encode, chunk_size, mesh=mesh))
+        encode = encode if chunk_size is None else cached(encode, chunk_size)
+        if mesh is not None:
+            axes = row_axes(mesh)
+            encode = by_device(encode, mesh, axis_name=axes, param_specs=param_specs)
+        return by_length(encode)
 
     encode = chunked(encode)
     networks = {"guide": guide and chunked(guide), "teacher": teacher and chunked(teacher)}

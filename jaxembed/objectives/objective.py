@@ -11,6 +11,8 @@ from typing import Any
 from jax import Array
 from jax.sharding import Mesh
 
+from jaxembed.losses.reduction import mean
+from jaxembed.mesh_axes import row_axes
 from jaxembed.objectives.build import build_sum
 from jaxembed.objectives.choices import ALIASES, Choices, function_of
 from jaxembed.objectives.columns import MASKS_AND_IDS
@@ -62,6 +64,8 @@ class Objective:
         metrics: what to watch, of the columns and the keywords of the loss.
         copied: text roles that a second encoder reads, the parameters `own["encoder"]`.
         decoded: text roles that are not encoded but rebuilt by a decoder.
+        compares_rows: whether the loss of a row depends on others, where the loss, which then takes
+            no `axis_name`, does not say so.
         truncate: keywords in the embeddings' space, which a matryoshka wrapper cuts too.
         chosen: settings that were set.
     """
@@ -80,6 +84,7 @@ class Objective:
     decoded: frozenset[str] = frozenset()
     truncate: tuple[str, ...] = ()
     wrapper: Wrapper | None = None
+    compares_rows: bool = False
     mini_batch_size: int | None = None
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,6 +108,15 @@ class Objective:
             if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in not_settings
         }
         return defaults | dict(self.chosen)
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether the loss is the mean over rows of what depends on nothing but the row."""
+        names = inspect.signature(self.loss).parameters
+        reduce_fn = names.get("reduce_fn")
+        averages = reduce_fn is not None and reduce_fn.default is mean
+        in_batch = self.compares_rows or "axis_name" in names
+        return averages and not in_batch and self.wrapper is None
 
     @property
     def layers(self) -> bool:
@@ -160,13 +174,15 @@ class Objective:
             chosen={**inner.chosen, **chosen},
         )
 
-    def bound_loss(self, mesh: Mesh | None = None) -> LossFn:
+    def bound_loss(self, mesh: Mesh | None = None, *, ring: bool = False) -> LossFn:
         """Returns the loss with its settings, wrapped; on a mesh in blocks device by device."""
         settings = dict(self.chosen)
         of_loss = _take(settings, self.loss)
         loss: LossFn = self.loss
         if mesh is not None and mesh.size > 1 and of_loss.get("block_size"):
-            loss = over_mesh(loss, mesh, block_size=of_loss.pop("block_size"))
+            axes = row_axes(mesh)
+            block_size = of_loss.pop("block_size")
+            loss = over_mesh(loss, mesh, axis_name=axes, block_size=block_size, ring=ring)
         loss = functools.partial(loss, **of_loss)
         if self.wrapper is None:
             return loss
@@ -187,6 +203,8 @@ class Objective:
         *,
         mesh: Mesh | None = None,
         mini_batch_size: int | None = None,
+        param_specs: Callable[[Params], Any] | None = None,
+        ring: bool = False,
         guide: EncodeFn | None = None,
         teacher: EncodeFn | None = None,
         decoder: Any = None,
@@ -194,12 +212,14 @@ class Objective:
         """Builds the scalar function of (params, batch, key).
 
         `params` are `{"encoder": …}`, and `"loss": {name: own parameters}` if it has some; the
-        parameters of guide and teacher are `frozen={"guide": …}`. With `mini_batch_size`, texts are
-        encoded so many at once (on each device of the mesh, if it is given). With the setting
-        `block_size` and a mesh the loss runs device by device.
+        parameters of guide and teacher are `frozen={"guide": …}`. On a mesh every device encodes
+        its own rows. With `mini_batch_size`, texts are encoded so many at once (on each device).
+        With the setting `block_size` and a mesh the loss runs device by device.
 
         Args:
             encode: `encoder.apply`, or `encoder.all_layers` if `layers`.
+            param_specs: where parameters lie on the mesh, as `by_device` takes it.
+            ring: whether a loss in blocks sends its candidates round, as `over_mesh` does it.
             guide, teacher: encode functions of frozen networks.
             decoder: `jaxembed.encoders.Decoder`, for what is rebuilt.
         """
@@ -209,6 +229,8 @@ class Objective:
             encode,
             mesh=mesh,
             mini_batch_size=mini_batch_size,
+            param_specs=param_specs,
+            ring=ring,
             guide=guide,
             teacher=teacher,
             decoder=decoder,

@@ -89,7 +89,11 @@ siamese = partial(
     choices={"distance_fn": SIAMESE_DISTANCES, "reduce_fn": REDUCTIONS},
 )
 batch_triplets = partial(
-    Objective, roles=CLASSES, plan="group_by_label", choices={"distance_fn": DISTANCES}
+    Objective,
+    roles=CLASSES,
+    plan="group_by_label",
+    choices={"distance_fn": DISTANCES},
+    compares_rows=True,
 )
 distilled_embeddings = partial(
     Objective,
@@ -231,6 +235,7 @@ ENTRIES = (
         ),
         networks={"teacher": CANDIDATES},
         choices={"similarity_fn": PAIRED_SIMILARITIES},
+        compares_rows=True,
     ),
     ranked(
         "cached_multiple_negatives_ranking",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ class Checkpoints:
             state=ocp.args.StandardSave(_saved(state)), identity=ocp.args.JsonSave(self._identity)
         )
         metrics = None if metric is None else {"metric": metric}
-        self._manager.save(step, args=arguments, metrics=metrics)
+        with self._writing():
+            self._manager.save(step, args=arguments, metrics=metrics)
 
     def restore(self, state: TrainState, *, step: int | None = None) -> TrainState:
         """Returns the state of a checkpoint, the latest if `step` is None, placed as `state` is.
@@ -93,9 +95,24 @@ class Checkpoints:
                 )
 
     def close(self) -> None:
-        """Waits until what is being saved is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until what is being saved is on disk.
+
+        Raises:
+            OSError: it could not be written; `save` raises it too, of a save before.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # tensorstore has a ValueError for a full disk
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise OSError(
+                f"a checkpoint in {self._manager.directory} could not be written: {reason}"
+            ) from error
 
 
 def _saved(state: TrainState) -> dict[str, Any]:

@@ -20,16 +20,23 @@ from rich.progress import (
 
 
 class RunLog:
-    """Appends records to `log.jsonl`; a resumed run drops those behind its checkpoint first."""
+    """Appends records to `log.jsonl`; a resumed run drops those behind its checkpoint first.
 
-    def __init__(self, folder: Path, *, from_step: int = 0, tensorboard: bool = False) -> None:
+    Without a folder, as on hosts that do not write, it keeps nothing.
+    """
+
+    def __init__(
+        self, folder: Path | None, *, from_step: int = 0, tensorboard: bool = False
+    ) -> None:
+        self._stream = self._board = None
+        if folder is None:
+            return
         self.file = folder / "log.jsonl"
         kept = [record for record in read_log(self.file) if record["step"] <= from_step]
         partial = self.file.with_suffix(".partial")
         partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
         partial.replace(self.file)
         self._stream = self.file.open("a", buffering=1)
-        self._board = None
         if tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -37,13 +44,15 @@ class RunLog:
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Writes what was measured after `step` steps; `kind` is "train" or "evaluation"."""
-        self._stream.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        if self._stream is not None:
+            self._stream.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
         if self._board is not None:
             self._board.close()
 
@@ -64,12 +73,12 @@ def read_log(file: Path) -> list[dict[str, Any]]:
 class Screen:
     """A progress bar with the time left on a terminal, plain lines elsewhere."""
 
-    def __init__(self, total: int, *, start: int, every: int) -> None:
-        self.console = Console(file=sys.stdout)
+    def __init__(self, total: int, *, start: int, every: int, quiet: bool = False) -> None:
+        self.console = Console(file=sys.stdout, quiet=quiet)
         self.every = every
         self.total = total
         self._bar = None
-        if self.console.is_terminal:
+        if self.console.is_terminal and not quiet:
             columns = (
                 TextColumn("training"),
                 BarColumn(),

@@ -10,7 +10,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxembed.training.sharding import replicated
+from jaxembed.training.sharding import TensorAxis, no_tensor_axis, place, state_shardings
 from jaxembed.typing import Params
 
 
@@ -33,12 +33,40 @@ def create_state(
     *,
     carried: Params | None = None,
     frozen: Params | None = None,
+    tensor_axis: TensorAxis = no_tensor_axis,
 ) -> TrainState:
-    """Creates the state of step 0 on the mesh, from copies: the caller's arrays stay valid."""
+    """Creates the state of step 0 on the mesh, from copies: the caller's arrays stay valid.
 
-    @jax.jit(out_shardings=replicated(mesh))
+    Every device gets its part of the parameters, as `state_shardings` says, and makes its part of
+    the optimizer's state.
+    """
+
     def create(params: Params, carried: Params | None, frozen: Params | None) -> TrainState:
         params, carried, frozen = jax.tree.map(jnp.copy, (params, carried, frozen))
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carried, frozen)
 
-    return create(params, carried, frozen)
+    given = params, carried, frozen
+    shardings = state_shardings(jax.eval_shape(create, *given), mesh, tensor_axis)
+    placed = place(given, state_shardings(given, mesh, tensor_axis))
+    return jax.jit(create, out_shardings=shardings)(*placed)
+
+
+def abstract_state(
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    frozen: Params | None = None,
+    tensor_axis: TensorAxis = no_tensor_axis,
+) -> TrainState:
+    """Returns the shapes and places of what `create_state` creates, without creating it."""
+    create = lambda params, frozen: TrainState(  # noqa: E731
+        jnp.zeros((), jnp.int32), params, optimizer.init(params), None, frozen
+    )
+    shapes = jax.eval_shape(create, params, frozen)
+    shardings = state_shardings(shapes, mesh, tensor_axis)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxembed.training.sharding import batch_sharding, replicated
+from jaxembed.training.sharding import (
+    TensorAxis,
+    batch_sharding,
+    no_tensor_axis,
+    replicated,
+    row_parts,
+    state_shardings,
+)
 from jaxembed.training.state import TrainState
 from jaxembed.typing import Batch, ObjectiveFn
 
@@ -22,12 +31,20 @@ def build_train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     mesh: Mesh,
+    *,
+    tensor_axis: TensorAxis = no_tensor_axis,
+    accumulation_steps: int = 1,
 ) -> StepFn:
     """Builds `step(state, batch, root_key) -> (state, metrics)`, compiled for the mesh.
 
-    The batch is sharded by rows over `data`, so its size must be a multiple of the devices. The key
-    of a step is folded from the root, so that a resumed run needs no more than the step; without a
-    root key the objective is deterministic. The state that goes in is donated.
+    The batch is spread by rows, so its size must be a multiple of the devices along `data` and
+    `fsdp`; the state lies as `create_state` puts it, with the same `tensor_axis`. The key of a step
+    is folded from the root, so that a resumed run needs no more than the step; without a root key
+    the objective is deterministic. The state that goes in is donated.
+
+    With `accumulation_steps` the gradient is the sum of those of so many parts of the batch, one
+    after the other, each with its share of the real rows. That is the gradient of the whole batch
+    only for a loss that is a mean over rows of what depends on the row alone; dropout draws anew.
 
     Metrics are `loss`, `grad_norm` (before clipping), `learning_rate` and the objective's own.
     """
@@ -37,11 +54,14 @@ def build_train_step(
     ) -> tuple[TrainState, dict[str, Array]]:
         key = None if root_key is None else jax.random.fold_in(root_key, state.step)
 
-        def scalar(params):
+        def scalar(params, batch, key):
             return objective(params, batch, key=key, frozen=state.frozen, carried=state.carried)
 
         gradient_fn = jax.value_and_grad(scalar, has_aux=True)
-        (loss, (metrics, carried)), gradients = gradient_fn(state.params)
+        if accumulation_steps > 1:
+            gradient_fn = accumulated(gradient_fn, accumulation_steps, row_parts(mesh))
+        (loss, (metrics, carried)), gradients = gradient_fn(state.params, batch, key)
+        gradients = stay(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         metrics = {
             "loss": loss,
@@ -53,12 +73,57 @@ def build_train_step(
         new_state = replace(
             state, step=state.step + 1, params=params, opt_state=opt_state, carried=carried
         )
-        return new_state, metrics
+        return stay(new_state), metrics
+
+    def stay(tree: Any) -> Any:
+        """Keeps parameters, or what belongs to them, where they lie."""
+        shardings = state_shardings(tree, mesh, tensor_axis)
+        return jax.lax.with_sharding_constraint(tree, shardings)
 
     everywhere = replicated(mesh)
     return jax.jit(
         step,
-        in_shardings=(everywhere, batch_sharding(mesh), everywhere),
-        out_shardings=(everywhere, everywhere),
+        in_shardings=(None, batch_sharding(mesh), everywhere),
+        out_shardings=(None, everywhere),
         donate_argnums=0,
     )
+
+
+def accumulated(gradient_fn: Callable[..., Any], steps: int, devices: int) -> Callable[..., Any]:
+    """Returns the mean of `gradient_fn` over `steps` parts of a batch, by their real rows.
+
+    Raises:
+        ValueError: when called, a batch that the parts and devices cannot share evenly, or whose
+            columns are in blocks.
+    """
+
+    def split(x: Array) -> Array:  # [n, …] -> [steps, rows, …], each part with rows of all devices
+        if len(x) % (steps * devices):
+            raise ValueError(
+                f"{len(x)} rows cannot be shared evenly by {devices} devices in {steps} steps of"
+                " accumulation; choose another batch_size"
+            )
+        return x.reshape(-1, steps, *x.shape[1:]).swapaxes(0, 1)
+
+    def mean_of_parts(params: Any, batch: Batch, key: Array | None) -> Any:
+        columns = [column for column in batch.values() if isinstance(column, dict)]
+        if "where" not in batch or any("blocks" in column for column in columns):
+            raise ValueError("accumulation takes one task whose columns are in one piece each")
+        parts = jax.tree.map(split, dict(batch))
+        real = jnp.maximum(jnp.sum(batch["where"]), 1)
+
+        def weighted(numbered: tuple[Array, Any]) -> Any:
+            number, part = numbered
+            its_key = None if key is None else jax.random.fold_in(key, number)
+            weight = jnp.sum(part["where"]) / real
+            return jax.tree.map(lambda x: x * weight, gradient_fn(params, part, its_key))
+
+        def add(sums: Any, numbered: tuple[Array, Any]) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, sums, weighted(numbered)), None
+
+        numbered = jnp.arange(steps), parts
+        shapes = jax.eval_shape(weighted, jax.tree.map(lambda x: x[0], numbered))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.lax.scan(add, zeros, numbered)[0]
+
+    return mean_of_parts

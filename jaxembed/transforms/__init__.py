@@ -11,6 +11,7 @@ from jaxembed.transforms.averaging import (
     slerp as slerp,
     soup as soup,
 )
+from jaxembed.transforms.by_device import by_device as by_device
 from jaxembed.transforms.by_length import by_length as by_length
 from jaxembed.transforms.cached import cached as cached
 from jaxembed.transforms.matryoshka import matryoshka as matryoshka

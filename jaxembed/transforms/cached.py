@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxembed.mesh_axes import AxisName, vary, varying_axes
 from jaxembed.randomness import row_keys
+from jaxembed.transforms.by_device import by_device, number_of_rows
 from jaxembed.typing import EncodeFn, Params
 
 
@@ -23,6 +24,7 @@ def cached(
     *,
     mesh: Mesh | None = None,
     axis_name: AxisName = "data",
+    param_specs: Callable[[Params], Any] | None = None,
 ) -> EncodeFn:
     """Returns an encode function that keeps the activations of `chunk_size` rows at a time.
 
@@ -35,8 +37,8 @@ def cached(
     suffice, the first ones are encoded a second time and dropped, with gradient 0.
 
     Over a mesh, pass it: every device encodes its own rows, `chunk_size` of them at a time, and the
-    gradients are reduced once per call, after the loop. The rows are spread over `axis_name`, an
-    axis of the mesh or several. Parameters may be sharded over the others.
+    gradients are reduced once per call, after the loop. `axis_name` and `param_specs` are those of
+    `by_device`.
 
     Without `mesh`, but with rows that `jit` spreads over devices, a chunk has rows of all devices
     and `chunk_size` is that of all together. The work is shared, but XLA may reduce the gradients
@@ -65,26 +67,17 @@ def cached(
     """
     if not isinstance(chunk_size, int) or isinstance(chunk_size, bool) or chunk_size < 1:
         raise ValueError(f"chunk_size must be a positive int, such as 32; got {chunk_size!r}")
-    axes = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
-    if mesh is not None and not set(axes) <= set(mesh.axis_names):
-        raise ValueError(f"axis_name must be of the mesh, {mesh.axis_names}; got {axis_name!r}")
-
-    def encode_chunks(params: Params, tokens: Any, keys: Array | None) -> Array:
-        return _encode_chunks(encode, chunk_size, params, tokens, keys)
 
     @functools.wraps(encode)
     def encode_cached(params: Params, tokens: Any, *, key: Array | None = None) -> Array:
-        manual = jax.sharding.get_abstract_mesh().manual_axes
-        if mesh is None and manual:
+        if mesh is None and jax.sharding.get_abstract_mesh().manual_axes:
             _check_key(tokens, key)
-        if mesh is not None and set(axes) & set(manual):
-            raise ValueError(f"mesh is for use outside of a shard_map over {manual}; leave it out")
-        keys = None if key is None else row_keys(key, _number_of_rows(tokens))
-        if mesh is None:
-            return encode_chunks(params, tokens, keys)
-        return _over_mesh(encode_chunks, mesh, axes, params, tokens, keys)
+        keys = None if key is None else row_keys(key, number_of_rows(tokens))
+        return _encode_chunks(encode, chunk_size, params, tokens, keys)
 
-    return encode_cached
+    if mesh is None:
+        return encode_cached
+    return by_device(encode_cached, mesh, axis_name=axis_name, param_specs=param_specs)
 
 
 def _encode_chunks(
@@ -92,7 +85,7 @@ def _encode_chunks(
 ) -> Array:
     # Before the loop, for where this is done the gradients of the devices are summed up.
     params = vary(params, _varying(tokens))
-    n = _number_of_rows(tokens)
+    n = number_of_rows(tokens)
     chunks = -(-n // chunk_size)
     if chunks < 2:
         return jax.checkpoint(encode)(params, tokens, key=keys)
@@ -110,47 +103,6 @@ def _encode_chunks(
     step = jax.checkpoint(encode_chunk, prevent_cse=False)
     embeddings = lax.map(step, jax.tree.map(split, (tokens, keys)))
     return embeddings.swapaxes(0, 1).reshape(-1, *embeddings.shape[2:])[:n]
-
-
-def _over_mesh(
-    encode_rows: Callable[[Params, Any, Array | None], Array],
-    mesh: Mesh,
-    axes: tuple[str, ...],
-    params: Params,
-    tokens: Any,
-    keys: Array | None,
-) -> Array:
-    """Encodes on every device the rows that lie there."""
-    # An axis of one device changes nothing, and beside axes that are left to XLA it makes it fail.
-    axes = tuple(axis for axis in axes if mesh.shape[axis] > 1)
-    if not axes:
-        return encode_rows(params, tokens, keys)
-    n, devices = _number_of_rows(tokens), math.prod(mesh.shape[axis] for axis in axes)
-    if n % devices:
-        raise ValueError(
-            f"{n} rows cannot be shared evenly by the {devices} devices of {axes}; pad them to"
-            f" {n + -n % devices} with rows that `where` leaves out"
-        )
-    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    if explicit := tuple(axis for axis in axes if types[axis] == AxisType.Explicit):
-        sharding = NamedSharding(mesh, PartitionSpec(explicit))
-        tokens, keys = jax.sharding.reshard((tokens, keys), sharding)
-    rows = PartitionSpec(axes)
-    specs = (PartitionSpec(), rows, rows)
-    shards = jax.shard_map(
-        encode_rows, mesh=mesh, in_specs=specs, out_specs=rows, axis_names=set(axes)
-    )
-    return shards(params, tokens, keys)
-
-
-def _number_of_rows(tokens: Any) -> int:
-    sizes = {entry.shape[0] for entry in jax.tree.leaves(tokens)}
-    if len(sizes) != 1:
-        raise ValueError(
-            f"the entries of tokens must have the same number of rows; got {sorted(sizes)};"
-            " columns split by length are encoded by by_length(cached(encode, chunk_size))"
-        )
-    return sizes.pop()
 
 
 def _varying(tree: Any) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def over_mesh(
     Args:
         loss: an in-batch loss (one that takes `axis_name`). Any other runs on sharded arrays under
             `jax.jit` as it is.
-        axis_name: the axis of the mesh over which rows are spread, or several (not for a ring).
+        axis_name: the axis of the mesh over which rows are spread, or several.
         block_size: rows compared at once, over all devices; in a ring, on each device. None: all.
 
     Raises:
@@ -62,10 +62,10 @@ def over_mesh(
     axes = (axis_name,) if isinstance(axis_name, str) else axis_name
     if missing := [axis for axis in axes if axis not in mesh.axis_names]:
         raise ValueError(f"the mesh has the axes {mesh.axis_names}; got axis_name {missing[0]!r}")
-    if ring and len(axes) > 1:
-        raise ValueError(f"a ring goes along one axis of the mesh; got {axes}")
+    # An axis of one device changes nothing, and beside axes that are left to XLA it makes it fail.
+    axes = tuple(axis for axis in axes if mesh.shape[axis] > 1)
     devices = int(np.prod([mesh.shape[axis] for axis in axes]))
-    over = Ring(*axes) if ring else axes
+    over = Ring(axes) if ring else axes
     rows, everywhere = PartitionSpec(axes), PartitionSpec()
 
     @functools.wraps(loss)

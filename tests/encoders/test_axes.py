@@ -10,7 +10,8 @@ import jax
 import pytest
 
 from jaxembed.encoders.families import load_family
-from jaxembed.encoders.families.axes import logical_axes, shardings
+from jaxembed.encoders.families.axes import tensor_axis
+from jaxembed.training.sharding import names_of
 
 FAMILY_FOLDERS = Path(__file__).parents[1] / "goldens" / "families"
 
@@ -18,15 +19,16 @@ PROGRAM = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from pathlib import Path
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxembed.encoders.families import load_family
-from jaxembed.encoders.families.axes import shardings
+from jaxembed.encoders.families.axes import tensor_axis
+from jaxembed.training import make_mesh, sharding
 
+sharding.SMALL = 64
 out = {}
-mesh = jax.make_mesh((2, 2), ("fsdp", "tensor"), axis_types=(AxisType.Auto,) * 2)
+mesh = make_mesh(fsdp=2, tensor=2)
 for name in sys.argv[1:]:
     transformer = load_family(Path(name), dtype=jnp.float32, dropout=False, remat="full")
-    places = shardings(transformer.params, mesh)
+    places = sharding.state_shardings(transformer.params, mesh, tensor_axis)
     tokens = {"input_ids": np.arange(5, 29).reshape(2, 12), "attention_mask": np.ones((2, 12), int)}
 
     def loss(params):
@@ -61,19 +63,16 @@ def test_a_transformer_over_fsdp_and_tensor_computes_the_same_with_a_share_of_th
 @pytest.mark.parametrize(
     "name", sorted({path.name for path in FAMILY_FOLDERS.iterdir() if path.is_dir()})
 )
-def test_every_parameter_of_every_family_has_its_axes(name):
+def test_heads_and_networks_of_every_family_are_shared(name):
     transformer = load_family(FAMILY_FOLDERS / name, dtype="float32")
-    axes = logical_axes(transformer.params)
-    mesh = jax.make_mesh((1, 2), ("fsdp", "tensor"))
-    shardings(transformer.params, mesh)
-    matrices = 0
-    for (path, parameter), names in zip(
-        jax.tree_util.tree_flatten_with_path(transformer.params)[0],
-        jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple)),
-        strict=True,
-    ):
-        assert len(names) == parameter.ndim, path
-        if path[-1].key == "kernel":
-            assert None not in names, path
-            matrices += 1
-    assert matrices >= 6
+    shared = {
+        "/".join(names_of(path)[-3:]): tensor_axis(names_of(path), parameter.ndim)
+        for path, parameter in jax.tree_util.tree_flatten_with_path(transformer.params)[0]
+    }
+    kernels = {path: axis for path, axis in shared.items() if path.endswith("kernel")}
+    kernels.pop("embeddings/projection/kernel", None)
+    assert len(kernels) >= 6
+    assert None not in kernels.values()
+    assert shared["embeddings/tokens/embedding"] == 0
+    assert {path for path, axis in shared.items() if axis is not None} >= {*kernels}
+    assert not any("norm" in path for path, axis in shared.items() if axis is not None)

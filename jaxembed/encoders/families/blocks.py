@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
+from jax.sharding import PartitionSpec
 
 from jaxembed.encoders.families.architecture import Architecture
 
@@ -72,15 +73,39 @@ class RMSNorm(nnx.Module):
         return x * (self.scale[...] + 1 if self.plus_one else self.scale[...])
 
 
+def over_tensor(x: Array, axis: int | None = None) -> Array:
+    """Spreads an axis over the mesh axis `tensor`, where there is one; None: x is whole there.
+
+    It says nothing outside of a `shard_map` over the other axes.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    size = mesh.shape.get("tensor", 1) if mesh.manual_axes else 1
+    if size == 1 or (axis is not None and x.shape[axis] % size):
+        return x
+    names = ["tensor" if number == axis else None for number in range(x.ndim)]
+    return lax.with_sharding_constraint(x, PartitionSpec(*names))
+
+
 def dropout(x: Array, rate: float, keys: Array | None, site: int) -> Array:
-    """Drops features of every row by its own key: `x [n …]`, `keys [n]`."""
+    """Drops features of every row by its own key: `x [n t d]` or `[n h t t]`, `keys [n]`.
+
+    What is drawn for a token does not depend on how many tokens of padding come behind.
+    """
     if keys is None or rate == 0:
         return x
     threshold = round(rate * 2**16)
 
     def kept(key: Array) -> Array:
-        bits = jax.random.bits(jax.random.fold_in(key, site), x.shape[1:], jnp.uint16)
-        return bits >= threshold
+        key = jax.random.fold_in(key, site)
+        if x.ndim < 4:
+            return jax.random.bits(key, x.shape[1:], jnp.uint16) >= threshold
+        heads, queries, width = x.shape[1:]
+        numbers = (jnp.arange(heads) * 2**16)[:, None] + jnp.arange(queries)
+
+        def of_query(number: Array) -> Array:
+            return jax.random.bits(jax.random.fold_in(key, number), (width,), jnp.uint16)
+
+        return jax.vmap(jax.vmap(of_query))(numbers) >= threshold
 
     return jnp.where(jax.vmap(kept)(keys), x / (1 - threshold / 2**16), 0).astype(x.dtype)
 
@@ -137,9 +162,9 @@ class Attention(nnx.Module):
     ) -> Array:
         a = self.a
         n, t, _ = x.shape
-        query = self.query(x).reshape(n, t, a.n_heads, a.head)
-        key = self.key(x).reshape(n, t, a.key_heads, a.head)
-        value = self.value(x).reshape(n, t, a.key_heads, a.head)
+        query = over_tensor(self.query(x).reshape(n, t, a.n_heads, a.head), 2)
+        key = over_tensor(self.key(x).reshape(n, t, a.key_heads, a.head), 2)
+        value = over_tensor(self.value(x).reshape(n, t, a.key_heads, a.head), 2)
         if a.query_key_norm:
             query, key = self.query_norm(query), self.key_norm(key)
         if of_layer.rope is not None:
@@ -167,7 +192,7 @@ class Attention(nnx.Module):
             bias = bias if positions.bias is None else bias + positions.bias
             drop = partial(dropout, rate=a.attention_dropout, keys=keys, site=0)
             mixed = attend(query, key, value, bias, scale, drop)
-        return self.out(mixed.reshape(n, t, -1))
+        return over_tensor(self.out(over_tensor(mixed.reshape(n, t, -1), 2)))
 
 
 class FeedForward(nnx.Module):
@@ -183,8 +208,10 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         if hasattr(self, "gate"):
-            return self.down(self.activation(self.gate(x)) * self.up(x))
-        return self.down(self.activation(self.up(x)))
+            hidden = self.activation(over_tensor(self.gate(x), 2)) * over_tensor(self.up(x), 2)
+        else:
+            hidden = self.activation(over_tensor(self.up(x), 2))
+        return over_tensor(self.down(hidden))
 
 
 class Layer(nnx.Module):
@@ -210,6 +237,7 @@ class Layer(nnx.Module):
     ) -> Array:
         """Computes the layer; `between` comes behind attention, as a decoder's cross-attention."""
         a = self.a
+        x = over_tensor(x)
         drop = partial(dropout, rate=a.hidden_dropout, keys=keys)
 
         def attend(x: Array) -> Array:

@@ -19,7 +19,7 @@ import jax
 from config import Config
 from inputs import open_tasks
 
-from jaxembed.data import load_batches
+from jaxembed.data import Shards, load_batches
 from jaxembed.training import adamw, build_train_step, create_state, make_mesh, warmup_schedule
 
 HEAVY = (
@@ -52,7 +52,7 @@ def main(start: float, cache: str, flags: dict[str, Any]) -> None:
     flags["buckets"] = tuple(flags["buckets"])
     config = Config(**flags)
     mesh = make_mesh()
-    tasks = open_tasks(config, n_devices=mesh.size)
+    tasks = open_tasks(config, Shards.all(mesh.size))
     objective = tasks.build(mesh=mesh)
     root_key, init_key = jax.random.split(jax.random.key(config.seed))
     params = tasks.init(init_key)

@@ -83,11 +83,14 @@ class RunFlags:
     """Number of steps."""
     epochs: int | None = None
     """Number of passes over the data instead."""
-    batch_size: int = 128
+    batch_size: Annotated[int, tyro.conf.arg(aliases=["--global-batch-size"])] = 128
     """Rows of a step, over all devices."""
     mini_batch_size: int | None = None
     """Rows that each device encodes at once: a large batch in the memory of a small one, for a
     third more work. All if None."""
+    gradient_accumulation_steps: int = 1
+    """Parts of a batch whose gradients are added up, for losses whose rows know nothing of each
+    other. Others would lose negatives: for them there is --mini-batch-size."""
     batch_plan: Plan | None = None
     """Which rows form a batch; what suits the loss if not given."""
     pos_neg_ratio: int = 8
@@ -130,6 +133,24 @@ class RunFlags:
     """Processes that prepare batches; 0 is threads."""
     cache: Path | None = Path("~/.cache/jaxembed/compiled")
     """Where compiled programs are kept between runs; None keeps none."""
+
+    # Devices and hosts
+    fsdp: int | None = None
+    """Devices that share one copy of parameters and optimizer; 1 if not given. Rows are spread over
+    all devices all the same."""
+    tensor: int | None = None
+    """Devices that share heads and inner width of our own models' layers; 1 if not given."""
+    ring: bool = False
+    """With --block-size: sends candidates round the devices rather than rows to all of them."""
+    coordinator: str | None = None
+    """Name and port of host 0, such as node-0:8476; the port before is used too. Found on TPU pods,
+    SLURM and Kubernetes."""
+    n_hosts: int | None = None
+    """Number of hosts: processes, each with some of the devices. Found likewise."""
+    host_index: int | None = None
+    """Which of them this is, from 0. Found likewise."""
+    host_timeout_s: float = 300.0
+    """Seconds until a host that does not come, or falls silent, counts as lost."""
 
     # What is measured and kept
     evaluate: str = "auto"
@@ -176,7 +197,12 @@ OF_A_TASK = (
 FREE = (
     *("output", "resume", "overwrite", "workers", "cache", "checkpoint_every", "keep", "save_best"),
     *("evaluate", "evaluate_columns", "evaluate_every", "log_every", "tensorboard"),
+    *("fsdp", "tensor", "ring"),
 )
+# What belongs to a host rather than to the run, and what may be said anew beside --resume.
+OF_HOST = ("coordinator", "n_hosts", "host_index", "host_timeout_s")
+OF_DEVICES = ("fsdp", "tensor", "mini_batch_size", "remat", "ring")  # none changes the result
+ANEW = ("resume", "overwrite", *OF_HOST, *OF_DEVICES)
 
 
 def continued(config: Config) -> Config:
@@ -186,8 +212,7 @@ def continued(config: Config) -> Config:
     if changed := [
         field.name
         for field in dataclasses.fields(config)
-        if field.name not in ("resume", "overwrite")
-        and getattr(config, field.name) != field.default
+        if field.name not in ANEW and getattr(config, field.name) != field.default
     ]:
         raise ConfigError(f"--resume takes the flags of the run; leave --{changed[0]} away")
     file = folder / "config.json"
@@ -199,7 +224,9 @@ def continued(config: Config) -> Config:
     }
     for name in ("cache", "tasks"):
         values[name] = values[name] and Path(values[name])
-    return Config(**{**values, "output": folder, "resume": folder})
+    anew = {name: getattr(config, name) for name in (*OF_HOST, *OF_DEVICES)}
+    anew = {name: value for name, value in anew.items() if value is not None and value is not False}
+    return Config(**{**values, **anew, "output": folder, "resume": folder})
 
 
 def check(config: Config) -> None:
@@ -217,6 +244,10 @@ def check(config: Config) -> None:
         "keep",
         "log_every",
         "lora_rank",
+        "fsdp",
+        "tensor",
+        "gradient_accumulation_steps",
+        "n_hosts",
     ):
         value = getattr(config, name)
         if value is not None and value < 1:
@@ -234,6 +265,8 @@ def check(config: Config) -> None:
                 f"{loss} takes its negatives from the batch, so batch_size 1 has none to learn"
                 " from; use at least 2"
             )
+    if config.gradient_accumulation_steps > 1 and config.packing:
+        raise ConfigError("--gradient-accumulation-steps cuts batches by rows; no --packing then")
     if config.decoder_name_or_path and config.tie_encoder_decoder:
         raise ConfigError(
             "a tied decoder is the encoder itself; leave --decoder-name-or-path away, or say"
@@ -248,5 +281,6 @@ def check(config: Config) -> None:
 
 
 def as_json(config: Config) -> dict[str, Any]:
-    """Turns the flags into what JSON can hold."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    """Turns the flags into what JSON can hold, without those of a host."""
+    flags = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return {name: value for name, value in flags.items() if name not in OF_HOST}

@@ -12,7 +12,7 @@ import numpy as np
 from config import OF_A_TASK, SETTINGS, Config, ConfigError, check
 from xxhash import xxh3_64
 
-from jaxembed.data import bind_columns, open_dataset, wordnet_gloss_retrieval
+from jaxembed.data import Shards, bind_columns, open_dataset, wordnet_gloss_retrieval
 from jaxembed.encoders import Encoder, load, load_decoder, tied_decoder
 from jaxembed.evaluators import Evaluator, RetrievalEvaluator, SimilarityEvaluator
 from jaxembed.objectives import ALIASES, REGISTRY, WeightedSum, as_sum, named
@@ -112,7 +112,7 @@ def objective_of(config: Config) -> WeightedSum:
     return as_sum(objectives, config.loss_weights)
 
 
-def open_tasks(config: Config, *, n_devices: int) -> Tasks:
+def open_tasks(config: Config, shards: Shards) -> Tasks:
     """Opens the networks, and the rows and the plan of every task."""
     import datasets  # here, so that --help and wrong flags do not wait for it
 
@@ -122,8 +122,10 @@ def open_tasks(config: Config, *, n_devices: int) -> Tasks:
     networks = open_networks(config, objectives.values())
     tasks = {}
     for name, one in configs.items():
-        if one.batch_size % n_devices:
-            raise ConfigError(f"batch_size {one.batch_size} is no multiple of {n_devices} devices")
+        if one.batch_size % shards.count:
+            raise ConfigError(
+                f"batch_size {one.batch_size} is no multiple of {shards.count} devices"
+            )
         source: Any = one.data[0] if len(one.data) == 1 else list(one.data)
         tasks[name] = open_task(
             networks,
@@ -138,8 +140,8 @@ def open_tasks(config: Config, *, n_devices: int) -> Tasks:
             deletion_ratio=one.deletion_ratio,
             prompts=(one.query_prompt, one.document_prompt),
             buckets=one.buckets,
-            n_devices=n_devices,
-            split_lengths=one.split_lengths,
+            shards=shards,
+            split_lengths=one.split_lengths and config.gradient_accumulation_steps == 1,
             packing=one.packing,
             seed=one.seed,
         )

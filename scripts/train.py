@@ -9,49 +9,52 @@ The embedded demonstration, your own data, and an interrupted run that goes on:
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
+import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import tyro
-from config import FREE, SETTINGS, Config, ConfigError, as_json, check, continued
-from inputs import fingerprint, open_evaluator, open_tasks
+from config import SETTINGS, Config, ConfigError, as_json, check, continued
+from inputs import fingerprint, open_evaluator
+from training import open_training
 
+import jaxembed
 from jaxembed.data import load_batches
-from jaxembed.encoders import Encoder
 from jaxembed.training import (
+    LOST,
     Checkpoints,
+    HostError,
+    Hosts,
+    LostHostError,
     RunLog,
     Screen,
-    adamw,
-    build_train_step,
-    create_state,
-    init_lora,
-    layer_scales,
+    end_process,
+    join_cluster,
+    join_rows,
     make_mesh,
-    merge_lora,
+    place_rows,
     plot_run,
     read_log,
-    trainable,
-    warmup_schedule,
-    with_frozen,
-    with_lora,
 )
 
 
-def main(config: Config) -> int:
-    """Runs the training; returns the exit status."""
+def main(config: Config, hosts: Hosts | None = None) -> int:
+    """Runs the training, with other hosts if there are any; returns the exit status."""
+    hosts, stop = hosts or Hosts(), StopRequest()
     config = continued(config) if config.resume else config
     check(config)
+    hosts.agree({**as_json(config), "code": code_fingerprint(), "jax": jax.__version__})
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax: "did not provide metrics"
     if config.cache is not None:
@@ -59,95 +62,51 @@ def main(config: Config) -> int:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
     # Model, losses and data: all that can be wrong is found before anything is written
-    mesh = make_mesh()
-    tasks = open_tasks(config, n_devices=mesh.size)
-    encoder = tasks.networks.encoder
-    objective = tasks.build(mesh=mesh, mini_batch_size=config.mini_batch_size)
-    root_key, init_key = jax.random.split(jax.random.key(config.seed))
-    params = tasks.init(init_key)
-    tasks.check(objective, params)
-    steps = config.steps if config.epochs is None else tasks.n_steps(config.epochs)
+    mesh = make_mesh(fsdp=config.fsdp or 1, tensor=config.tensor or 1)
+    training = open_training(config, mesh)
+    tasks, steps = training.tasks, training.steps
     evaluator = open_evaluator(config)
-
-    # What learns: all parameters, some of them, or adapters
-    frozen = tasks.networks.frozen_params
-    if config.lora_rank is not None:
-        lora_key = jax.random.fold_in(init_key, len(tasks.tasks))  # the tasks have those before
-        rank, targets = config.lora_rank, config.lora_targets
-        adapters = init_lora(lora_key, encoder.params, rank=rank, targets=targets)
-        objective = with_lora(objective, alpha=config.lora_alpha)
-        params, frozen = {**params, "encoder": adapters}, {**(frozen or {}), "base": encoder.params}
-    learns = trainable(params, config.freeze) if config.freeze else None
-    if learns is not None:
-        objective = with_frozen(objective, learns)
-    scales = None if config.layer_decay is None else layer_scales(params, config.layer_decay)
-
-    # State and step
-    warmup_steps = int(config.warmup_share * steps)
-    schedule = warmup_schedule(
-        config.learning_rate, steps=steps, warmup_steps=warmup_steps, decay=config.decay
-    )
-    optimizer = adamw(
-        schedule,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-        trainable=learns,
-        scales=scales,
-    )
-    state = create_state(params, optimizer, mesh, frozen=frozen)
-    train_step = build_train_step(objective, optimizer, schedule, mesh)
+    hosts.agree({**training.fingerprints, "devices": describe(jax.local_devices())})
+    state = training.create_state()
+    train_step = training.build_step()
 
     # The run's folder
     output = config.output
     file = output / "config.json"  # an older run has fewer flags, here and in its checkpoints
     flags = json.loads(file.read_text()) if config.resume else as_json(config)
-    identity = {
-        **{name: value for name, value in flags.items() if name not in FREE},
-        "steps": steps,
-        "data_fingerprint": fingerprint(task.hashes for task in tasks.tasks.values()),
-        "model_fingerprint": fingerprint(jax.tree.leaves(encoder.params)),
-        "frozen_fingerprint": fingerprint(jax.tree.leaves(tasks.networks.frozen_params)),
-        "objectives": {name: task.objective.name for name, task in tasks.tasks.items()},
-    }
-    start = 0
-    if config.resume:
-        checkpoints = Checkpoints(output / "checkpoints", identity, keep=config.keep)
-        if checkpoints.latest_step is not None:
-            state = checkpoints.restore(state)
-            start = int(state.step)
-    else:
+    if hosts.writes and not config.resume:
         if config.overwrite:
             shutil.rmtree(output, ignore_errors=True)
         output.mkdir(parents=True, exist_ok=True)
         write_json(file, flags)
-        checkpoints = Checkpoints(output / "checkpoints", identity, keep=config.keep)
-    log = RunLog(output, from_step=start, tensorboard=config.tensorboard)
-    screen = Screen(steps, start=start, every=config.log_every)
+    hosts.exchange("folder", True)
+    identity = training.identity(flags)
+    checkpoints = Checkpoints(output / "checkpoints", identity, keep=config.keep)
+    start = 0
+    if checkpoints.latest_step is not None:
+        state = checkpoints.restore(state)
+        start = int(state.step)
+    log = RunLog(output if hosts.writes else None, from_step=start, tensorboard=config.tensorboard)
+    screen = Screen(steps, start=start, every=config.log_every, quiet=not hosts.writes)
     screen.say(
         f"{config.model}: {sum(len(task.rows) for task in tasks.tasks.values()):,} rows,"
-        f" {steps} steps of {config.batch_size}, {mesh.size} {jax.devices()[0].platform} device(s),"
-        f" run in {output}"
+        f" {steps} steps of {config.batch_size}, {describe(jax.devices())}"
+        f"{f' of {hosts.count} hosts' if hosts.count > 1 else ''}, run in {output}"
     )
     if start:
         screen.say(f"goes on after step {start}")
-
-    def trained() -> Encoder:
-        """Returns the encoder as it is now."""
-        params = state.params["encoder"]
-        if config.lora_rank is not None:
-            params = merge_lora(encoder.params, params, alpha=config.lora_alpha)
-        return dataclasses.replace(encoder, params=params)
 
     def evaluate(step: int) -> float | None:
         """Measures the model after `step` steps; returns the metric that ranks checkpoints."""
         if evaluator is None:
             return None
         begin = time.perf_counter()
-        current = trained()
+        current = training.trained(state)
 
         def embed(texts: list[str], *, role: str | None) -> Any:
             name = config.query_prompt if role == "query" else config.document_prompt
-            return current.encode(texts, prompt_name=name)
+            own = texts[hosts.index :: hosts.count]
+            return join_rows(current.encode(own, prompt_name=name), len(texts))
 
         values = evaluator.evaluate(embed)
         log.write(step, "evaluation", values)
@@ -156,8 +115,17 @@ def main(config: Config) -> int:
         screen.say(f"step {step}: {evaluator.main_metric} {value:.4f}  ({seconds:.0f} s)")
         return value
 
+    def together(batch: Any) -> tuple[Any, dict[str, int], int]:
+        """Tells the other hosts what this one has; returns the batch, its counts and the signal."""
+        here = {"shapes": tasks.shapes(batch), "counts": tasks.count(batch), "signal": stop.signal}
+        everywhere = hosts.exchange("step", here)
+        counts = {name: sum(host["counts"][name] for host in everywhere) for name in here["counts"]}
+        signal = max(host["signal"] for host in everywhere)
+        if hosts.count > 1:
+            batch = place_rows(tasks.share(batch, [host["shapes"] for host in everywhere]), mesh)
+        return batch, counts, signal
+
     # The loop. The metrics of a step are read while the next one runs
-    stop = StopRequest()
     batches = load_batches(tasks, start_step=start, n_steps=steps - start, workers=config.workers)
     if start == 0:
         evaluate(0)
@@ -187,27 +155,28 @@ def main(config: Config) -> int:
         screen.step(step, values)
 
     try:
-        for step, batch in enumerate(batches, start=start + 1):
-            state, metrics = train_step(state, batch, root_key)
+        for step, own in enumerate(batches, start=start + 1):
+            batch, counted, signal_number = together(own)
+            state, metrics = train_step(state, batch, training.root_key)
             report()
-            counted = tasks.count(batch)
             pending = (step, metrics, counted)
-            last = step == steps or stop.requested
-            evaluated = step % config.evaluate_every == 0 or step == steps
+            stopping = signal_number > 0 and step < steps
             metric = None
-            if evaluated and not (stop.requested and step < steps):
+            if not stopping and (step % config.evaluate_every == 0 or step == steps):
                 report()
                 pending = None
                 metric = evaluate(step)
                 clock = time.perf_counter()
-            if last or metric is not None or step % config.checkpoint_every == 0:
+            due = step % config.checkpoint_every == 0 or step == steps
+            if stopping or due or metric is not None:
                 checkpoints.save(step, state, metric=metric)
-            if stop.requested and step < steps:
+            if stopping:
                 report()
                 screen.close()
                 checkpoints.close()
-                print(f"stopped after step {step}; go on with: {command(output)}", flush=True)
-                return stop.status
+                if hosts.writes:
+                    print(f"stopped after step {step}; go on with: {command(output)}", flush=True)
+                return 128 + signal_number
     finally:
         screen.close()
         log.close()
@@ -216,30 +185,32 @@ def main(config: Config) -> int:
     if config.save_best and checkpoints.best_step is not None:
         state = checkpoints.restore(state, step=checkpoints.best_step)
     checkpoints.close()
-    records = read_log(log.file)
+    records = read_log(output / "log.jsonl")
     measured = [record for record in records if record["kind"] == "evaluation"]
     main_metric = evaluator.main_metric if evaluator else ""
     facts = model_facts(config, identity, measured, main_metric)
-    folder = trained().save(output / "model", facts=facts)
-    plot_run(records, main_metric, output / "curve.png")
-    show_results(screen.console, measured, folder, output)
+    encoder = training.trained(state)
+    if hosts.writes:
+        folder = encoder.save(output / "model", facts=facts)
+        plot_run(records, main_metric, output / "curve.png")
+        show_results(screen.console, measured, folder, output)
+    hosts.exchange("done", True)
     return 0
 
 
 class StopRequest:
-    """Ctrl-C and SIGTERM end the run after the step that is running, a second Ctrl-C at once."""
+    """Ctrl-C and SIGTERM end the run after the step that is running, a second Ctrl-C at once.
+
+    One of the hosts is enough: before each step they tell each other what they were told.
+    """
 
     def __init__(self) -> None:
-        self.status = 0
+        self.signal = 0
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._request)
 
-    @property
-    def requested(self) -> bool:
-        return self.status != 0
-
     def _request(self, number: int, frame: object) -> None:
-        self.status = 128 + number
+        self.signal = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print("\nstopping after this step, and saving", file=sys.stderr, flush=True)
 
@@ -305,14 +276,50 @@ def write_json(file: Path, content: Any) -> None:
     partial.replace(file)
 
 
-if __name__ == "__main__":
+def describe(devices: Sequence[Any]) -> str:
+    """Counts devices and says what they are."""
+    return f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
+
+
+def code_fingerprint() -> str:
+    """Returns a short name for the code that runs: that of the package and of the scripts."""
+    folders = (Path(jaxembed.__file__).parent, Path(__file__).parent)
+    files = sorted(file for folder in folders for file in folder.rglob("*.py"))
+    return fingerprint(np.frombuffer(file.read_bytes(), np.uint8) for file in files)
+
+
+def run(config: Config) -> int:
+    """Meets the other hosts, trains, and turns errors into one line and an exit status."""
+    hosts, output, agreed = Hosts(), config.resume or config.output, False
+
+    def end(message: str) -> None:
+        end_process(f"{message}; start all hosts again with --resume {output}")
+
     try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:  # wrong flags, data, model or checkpoint
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        given = config.coordinator, config.n_hosts, config.host_index
+        hosts = join_cluster(*given, timeout=config.host_timeout_s, on_loss=end)
+        status, problem = main(config, hosts), ""
+    except ValueError as error:  # wrong flags, data, model or checkpoint, or hosts that differ
+        status, problem, agreed = 2, f"{error}", isinstance(error, HostError)
     except OSError as error:  # a full disk, a folder that may not be written
-        print(
-            f"error: {error}; what was saved before is whole, go on with --resume", file=sys.stderr
-        )
-        sys.exit(1)
+        status, problem = 1, f"{error}; what was saved before is whole, go on with --resume"
+    except LostHostError as error:
+        status, problem = LOST, f"{error}"
+    except BaseException as error:
+        if hosts.count == 1:
+            raise
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            time.sleep(config.host_timeout_s)  # if a host is lost, another thread ends this process
+        traceback.print_exc()
+        status, problem = 1, f"{error!r}"
+    if problem:
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+    hosts.leave("" if agreed else problem)  # where they differ, all of them see it
+    if problem and hosts.count > 1:
+        sys.stdout.flush()
+        os._exit(status)  # JAX would wait for the others first
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(run(tyro.cli(Config, description=__doc__)))

@@ -12,6 +12,12 @@ from jaxembed.data.noise import delete_words
 from jaxembed.data.pair_plans import contrastive_tension_plan
 from jaxembed.data.plans import BatchPlan, no_duplicates_plan, plain_plan
 from jaxembed.data.rows import Rows
+from jaxembed.data.shards import (
+    Shards as Shards,
+    agreed as agreed,
+    share_of as share_of,
+    text_shapes as text_shapes,
+)
 from jaxembed.data.sources import open_dataset, wordnet_gloss_retrieval
 
 __all__ = [

@@ -11,14 +11,18 @@ SHORT = 0.75  # of the rows are in the first block
 
 
 def split_by_length(
-    tokens: Mapping[str, np.ndarray], *, buckets: Sequence[int], multiple: int = 1
+    tokens: Mapping[str, np.ndarray],
+    *,
+    buckets: Sequence[int],
+    multiple: int = 1,
+    always: bool = False,
 ) -> dict[str, Any]:
     """Cuts padded tokens `[n t]` into the shorter three quarters of the rows and the longer one.
 
     Each block is padded to the smallest bucket that holds its longest row. Returns `blocks`, with
     the `texts` of the column that their rows are, and the `places [n]` of the texts in the blocks,
     as `jaxembed.transforms.by_length` takes them. The column comes back whole where nothing is
-    gained, or where the blocks would be no `multiple` of rows.
+    gained (but not with `always`), or where the blocks would be no `multiple` of rows.
 
     >>> mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0]])
     >>> split = split_by_length({"attention_mask": mask}, buckets=(2, 4))
@@ -34,10 +38,10 @@ def split_by_length(
         return dict(tokens)
     longest = int(lengths[rows[n_short - 1]])
     short_width = next((size for size in sorted(buckets) if size >= longest), width)
-    if short_width >= width:
+    if short_width >= width and not always:
         return dict(tokens)
     left = bool((mask[:, 0] < mask[:, -1]).any())
-    kept = slice(width - short_width, None) if left else slice(short_width)
+    kept = slice(max(width - short_width, 0), None) if left else slice(short_width)
     blocks = [
         {"texts": texts, **{name: array[texts, columns] for name, array in tokens.items()}}
         for texts, columns in ((rows[:n_short], kept), (rows[n_short:], slice(None)))

@@ -9,12 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from jaxembed.data import BatchPlan, Rows, delete_words, make_batch, split_by_length
+from jaxembed.data import (
+    BatchPlan,
+    Rows,
+    Shards,
+    delete_words,
+    make_batch,
+    split_by_length,
+)
 from jaxembed.encoders import TextTokenizer, pack
 from jaxembed.typing import Roles
 
 # So that few shapes occur, n packed texts take a multiple of n / 16 rows, no less than so wide.
 STEPS, WIDTH = 16, 64
+ALL = Shards()
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class BatchMaker:
     Attributes:
         tokenizers: the tokenizer of each text role, with the prompt that goes before the text.
             `guide_anchors` are the anchors as the guide reads them.
-        n_devices: what the rows of all arrays are shared by, evenly.
+        shards: which of the equal parts of a batch are made, of as many as devices share its rows.
         split_lengths: whether columns are split by length into two blocks.
         packed: roles whose texts are packed, several to a row, instead.
         whole: roles that are left as they are.
@@ -36,7 +44,7 @@ class BatchMaker:
     plan: BatchPlan
     tokenizers: Mapping[str, tuple[TextTokenizer, str]]
     networks: Mapping[str, tuple[str, ...]]
-    n_devices: int = 1
+    shards: Shards = ALL
     split_lengths: bool = False
     packed: frozenset[str] = frozenset()
     whole: frozenset[str] = frozenset()
@@ -47,7 +55,8 @@ class BatchMaker:
         return self.batch(self.plan.rows(step), step)
 
     def batch(self, indices: np.ndarray, step: int) -> dict[str, Any]:
-        """Makes the batch of these rows; noise depends on the step."""
+        """Makes the own parts of the batch of these rows; noise depends on the step."""
+        indices = indices[self.shards.rows(len(indices))]
         damage = partial(delete_words, seed=self.seed, step=step, ratio=self.deletion_ratio)
         return make_batch(
             self.rows,
@@ -62,11 +71,13 @@ class BatchMaker:
         """Tokenizes the texts of a role, and packs them or splits them by length."""
         tokenizer, prompt = self.tokenizers[role]
         tokens = tokenizer(texts, prompt)
+        devices = len(self.shards.mine)
         if role in self.packed:
-            multiple = -(-max(1, len(texts) // STEPS) // self.n_devices) * self.n_devices
+            multiple = -(-max(1, len(texts) // STEPS) // devices) * devices
             longest = int(tokens["attention_mask"].sum(axis=1).max(initial=WIDTH))
             left = tokenizer.tokenizer.padding_side == "left"
             return pack(tokens, width=tokenizer.width(longest), multiple=multiple, left=left)
         if not self.split_lengths or role in self.whole or role.endswith("negatives"):
             return tokens
-        return split_by_length(tokens, buckets=tokenizer.buckets, multiple=self.n_devices)
+        buckets, always = tokenizer.buckets, not self.shards.whole  # hosts must split alike
+        return split_by_length(tokens, buckets=buckets, multiple=devices, always=always)

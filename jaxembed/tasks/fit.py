@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from rich.progress import track
 
-from jaxembed.data import DataError, load_batches, open_dataset
+from jaxembed.data import DataError, Shards, load_batches, open_dataset
 from jaxembed.encoders import Decoder, Encoder, tied_decoder
 from jaxembed.objectives import as_sum
 from jaxembed.tasks.networks import Networks
@@ -94,7 +94,7 @@ def fit(
                 open_dataset(data_of[name]),
                 columns=columns.get(name) if isinstance(loss, Mapping) and columns else columns,
                 batch_size=batch_size,
-                n_devices=mesh.size,
+                shards=Shards.all(mesh.size),
                 seed=seed,
                 **options,
             )

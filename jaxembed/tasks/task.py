@@ -13,6 +13,7 @@ from jaxembed.data import (
     BatchPlan,
     DataError,
     Rows,
+    Shards,
     bind_columns,
     contrastive_tension_plan,
     group_by_label_plan,
@@ -28,6 +29,7 @@ from jaxembed.tasks.networks import Networks
 if TYPE_CHECKING:
     from datasets import Dataset
 
+ONE = Shards()
 NONE: frozenset[str] = frozenset()
 PLANS = ("plain", "no_duplicates", "group_by_label", "contrastive_tension")
 
@@ -63,7 +65,7 @@ def open_task(
     deletion_ratio: float = 0.6,
     prompts: Sequence[str | None] = (None, None),
     buckets: Sequence[int] | None = None,
-    n_devices: int = 1,
+    shards: Shards = ONE,
     split_lengths: bool = False,
     packing: bool = False,
     seed: int = 0,
@@ -77,7 +79,7 @@ def open_task(
         rows_per_label: of each label that a batch visits.
         prompts: names of the encoder's prompts for the first text and for the others.
         buckets: lengths that texts are padded to.
-        n_devices: what the rows of a batch are shared by.
+        shards: into how many parts devices share the rows of a batch, and which are made here.
         split_lengths: encodes the longest quarter of each column apart.
         packing: puts several short texts into one row instead; of our own transformers.
 
@@ -109,7 +111,7 @@ def open_task(
             plan,
             _tokenizers(networks, objective, rows, live, prompts, buckets),
             live,
-            n_devices=n_devices,
+            shards=shards,
             split_lengths=split_lengths,
             packed=_packed(networks, rows, live, objective.leading.decoded) if packing else NONE,
             whole=objective.leading.decoded,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxembed.data import MixedPlan, count_tokens
+from jaxembed.data import MixedPlan, Shards, agreed, count_tokens, share_of, text_shapes
+from jaxembed.data.shards import Shapes
+from jaxembed.encoders import tensor_axis
 from jaxembed.objectives import build_tasks
 from jaxembed.tasks.networks import Networks
 from jaxembed.tasks.task import Task
+from jaxembed.training import state_specs
 from jaxembed.typing import ObjectiveFn, Params
 
 
@@ -52,7 +55,7 @@ class Tasks:
 
     def count(self, batch: Mapping[str, Any]) -> dict[str, int]:
         """Counts the rows, the tokens, and the places with their padding, of a batch."""
-        parts = [batch] if self.single is not None else list(batch.values())
+        parts = self._parts(batch).values()
         counts = [(int(part["where"].sum()), *count_tokens(part)) for part in parts]
         pairs, tokens, places = map(sum, zip(*counts, strict=True))
         return {"pairs": pairs, "tokens": tokens, "places": places}
@@ -62,14 +65,35 @@ class Tasks:
         plan = self.plan if self.single is None else self.single.plan
         return plan.n_steps(epochs)
 
-    def build(self, *, mesh: Mesh | None = None, mini_batch_size: int | None = None) -> ObjectiveFn:
-        """Builds the objective of all tasks; see `Objective.build`."""
+    def shapes(self, batch: Mapping[str, Any]) -> dict[str, Shapes]:
+        """Returns the shapes of the texts of a batch, by task."""
+        return {name: text_shapes(part) for name, part in self._parts(batch).items()}
+
+    def share(self, batch: Mapping[str, Any], shapes: Sequence[dict[str, Shapes]]) -> Any:
+        """Returns a host's share of a batch, in the shapes that hold those of all hosts."""
+        shares = {
+            name: share_of(part, agreed([each[name] for each in shapes]), self._shards)
+            for name, part in self._parts(batch).items()
+        }
+        return shares if self.single is None else shares.popitem()[1]
+
+    @property
+    def _shards(self) -> Shards:
+        return next(iter(self.tasks.values())).make.shards
+
+    def _parts(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        return batch if self.single is None else {"": batch}
+
+    def build(self, mesh: Mesh | None = None, **options: Any) -> ObjectiveFn:
+        """Builds the objective of all tasks; the options are those of `Objective.build`."""
         encoder = self.networks.encoder
+        specs = None if mesh is None else partial(state_specs, mesh=mesh, tensor_axis=tensor_axis)
         built = {
             name: task.objective.build(
                 encoder.all_layers if task.objective.layers else encoder.apply,
                 mesh=mesh,
-                mini_batch_size=mini_batch_size,
+                param_specs=specs,
+                **options,
                 **self.networks.functions,
             )
             for name, task in self.tasks.items()

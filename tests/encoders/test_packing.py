@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import jaxembed
+from jaxembed.data import Shards
 from jaxembed.encoders import EncoderError, pack
 from jaxembed.encoders.encoder import chain
 from jaxembed.encoders.families import load_family
@@ -153,7 +154,7 @@ def test_tasks_pack_their_texts(encoder):
             batch_size=4,
             use_negatives=True,
             packing=packing,
-            n_devices=2,
+            shards=Shards.all(2),
         )
         batch = task.make(0)
         names = ("anchors", "positives", "negatives", "guide_anchors", "guide_positives")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import tyro
 
+from jaxembed.data import Shards
 from tests.compiling import compile_fast
 from tests.objectives.every import write_data, write_student
 
@@ -59,6 +60,6 @@ def open_tasks(config):
     def opened(*flags, n_devices=1):
         import inputs
 
-        return inputs.open_tasks(config(*flags), n_devices=n_devices)
+        return inputs.open_tasks(config(*flags), Shards.all(n_devices))
 
     return opened

@@ -1,7 +1,6 @@
 """The encoding script as users run it: to the end, killed and resumed, stopped, and fed rubbish."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,10 +14,11 @@ from pyarrow import parquet
 import jaxembed
 from jaxembed.data import open_dataset
 from jaxembed.encoders.inference import quantize_embeddings
+from tests.scripts.many_hosts import environment
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/goldens/encoders/tiny"
-ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1", "XLA_FLAGS": ""}
+ENVIRONMENT = environment(1)
 TEXTS = [f"cat {number}" for number in range(50)]  # of one length: one program
 
 

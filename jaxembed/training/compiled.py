@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxembed.training.hlo import Hlo, Run
+from jaxembed.training.memory_traffic import memory_traffic
 
 COLLECTIVES = (
     "all-gather",
@@ -55,6 +56,7 @@ class ProgramCost:
     """
 
     flops: int
+    memory_traffic: int  # bytes, estimated by `memory_traffic`
     collectives: Mapping[str, Traffic]  # by kind, outside of loops
     loop_collectives: Mapping[str, Traffic]  # by kind, inside of loops
     temporary_bytes: int
@@ -81,20 +83,30 @@ def program_cost(compiled: Any) -> ProgramCost:
             how often it turns, or a product is done by a kernel that HLO does not describe.
     """
     flops = 0
-    outside: dict[str, Traffic] = {}
-    inside: dict[str, Traffic] = {}
-    for run in Hlo(compiled.as_text()).runs():
+    moving: dict[Any, Run] = {}  # collectives, each once
+    hlo = Hlo(compiled.as_text())
+    for number, run in enumerate(hlo.runs()):
         if once := product_flops(run):
             flops += run.times * once
+        if run.instruction.opcode.removesuffix("-done") in COLLECTIVES:
+            # TPUs do a collective in steps beside other work; each step is then written as a whole
+            # one, and the first of them stands where the collective does.
+            steps = "chain_id" in run.instruction.attributes
+            name = run.instruction.attribute("channel_id") if steps else number
+            if name not in moving or run.times < moving[name].times:
+                moving[name] = run
+    outside: dict[str, Traffic] = {}
+    inside: dict[str, Traffic] = {}
+    for run in moving.values():
         kind = run.instruction.opcode.removesuffix("-done")
-        if kind in COLLECTIVES:
-            traffic = inside if run.loops else outside
-            so_far = traffic.get(kind, Traffic())
-            count, size = run.times, run.times * moved_bytes(run)
-            traffic[kind] = Traffic(so_far.count + count, so_far.bytes + size)
+        traffic = inside if run.loops else outside
+        so_far = traffic.get(kind, Traffic())
+        count, size = run.times, run.times * moved_bytes(run)
+        traffic[kind] = Traffic(so_far.count + count, so_far.bytes + size)
     memory = compiled.memory_analysis()
     return ProgramCost(
         flops,
+        memory_traffic(hlo),
         outside,
         inside,
         temporary_bytes=memory.temp_size_in_bytes,

@@ -9,19 +9,21 @@ from dataclasses import dataclass
 
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*?)\s([a-z][\w\-]*)\((.*?)\)(.*)$")
-SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
+SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](?:\{[^}]*?S\((\d+)\)[^}]*\})?")
 NAME = re.compile(r"%([\w.\-]+)")
 CALLING = ("body", "branch_computations", "called_computations", "calls", "false_computation",
            "to_apply", "true_computation")  # fmt: skip
+FLOW = ("call", "conditional", "while", "async-start")
 COPYING = ("bitcast", "copy", "copy-done")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One array, such as `bf16[8,128]`."""
+    """One array, such as `bf16[8,128]{1,0:S(1)}`."""
 
     dtype: str
     dims: tuple[int, ...]
+    space: int = 0  # of memory: 0 is the main one, others are on the chip itself
 
     @property
     def bytes(self) -> int:
@@ -128,8 +130,8 @@ class Hlo:
             elif found := INSTRUCTION.match(line):
                 root, name, results, *rest = found.groups()
                 shapes = tuple(
-                    Shape(dtype, tuple(int(size) for size in dims.split(",") if size))
-                    for dtype, dims in SHAPE.findall(results)
+                    Shape(dtype, tuple(int(n) for n in dims.split(",") if n), int(space or 0))
+                    for dtype, dims, space in SHAPE.findall(results)
                 )
                 instruction = Instruction(current, name, shapes, *rest)
                 self._computations[current][name] = instruction
@@ -139,19 +141,27 @@ class Hlo:
                     for key in ("body", "condition"):
                         self._loops[NAME.findall(instruction.attribute(key))[0]] = instruction
 
-    def runs(self) -> Iterator[Run]:
-        """Yields every instruction that runs; of a conditional, those of all branches."""
-        return self._runs(self._entry, ())
+    def runs(self, *, into_fusions: bool = True) -> Iterator[Run]:
+        """Yields every instruction that runs; of a conditional, those of all branches.
 
-    def _runs(self, computation: str, loops: tuple[Loop, ...]) -> Iterator[Run]:
+        Without `into_fusions`, what a fusion or a reduction consists of is left out.
+        """
+        return self._runs(self._entry, (), into_fusions)
+
+    def inside(self, instruction: Instruction) -> list[Instruction]:
+        """Returns the instructions of the computation that an instruction calls, none otherwise."""
+        return [inner for name in instruction.calls for inner in self._computations[name].values()]
+
+    def _runs(self, computation: str, loops: tuple[Loop, ...], into_fusions: bool) -> Iterator[Run]:
         for instruction in self._computations[computation].values():
             yield Run(instruction, self._operands(instruction), loops)
             around = loops
             if instruction.opcode == "while":
                 origin = instruction.attribute("op_name")
                 around = (*loops, Loop(instruction.name, origin, self._turns(instruction)))
-            for called in instruction.calls:
-                yield from self._runs(called, around)
+            if into_fusions or instruction.opcode in FLOW:
+                for called in instruction.calls:
+                    yield from self._runs(called, around, into_fusions)
 
     def _operands(self, instruction: Instruction) -> list[Instruction]:
         """Its operands; the end of something asynchronous has those of its start."""

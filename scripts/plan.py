@@ -1,0 +1,333 @@
+"""Compiles a training step for TPUs that are not there: does it fit, and how fast can it be?
+
+It takes the flags of train.py, and compiles the very step that train.py would run:
+
+    python scripts/plan.py --topology v5e:16x16 --model org/model --data pairs.parquet \
+        --batch-size 65536 --tokens 128 --mini-batch-size 32 --fsdp 16 --dtype bfloat16
+    python scripts/plan.py --topology v5p:2x2x2 … --auto     # finds the --mini-batch-size
+    python scripts/plan.py --batch-size 512                  # the devices of this machine
+
+Without data at hand, `--data` may name any of the same columns, such as the embedded set's: shapes
+are all that counts. Compiling for TPUs needs libtpu, `pip install --target .venv/libtpu libtpu`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+from config import Config, ConfigError, check
+from rich.console import Console
+from rich.table import Table
+from training import Training, open_training
+
+from jaxembed.data import Shards
+from jaxembed.training import make_mesh, row_parts
+from jaxembed.training.compiled import ProgramCost, program_cost
+from jaxembed.training.roofline import CHIPS, Chip, Roofline, roofline
+from jaxembed.training.sharding import batch_sharding
+
+GIB = 2**30
+OF_LIBTPU = {  # it looks for no TPUs, says nothing of that, and several may run at once
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+SAMPLE = 256  # rows of data that are read, at most, to know the shapes of a batch
+TOO_MUCH = re.compile(r"Used ([\d.]+)([MG]) of ([\d.]+)([MG]) hbm")
+
+
+@dataclass(frozen=True)
+class PlanConfig(Config):
+    """Compiles a training step for TPUs that are not there."""
+
+    topology: str | None = None
+    """TPUs such as v5e:16x16, v4:2x2x2, v5p:4x4x4 or v6e:2x4; this machine's devices if None."""
+    tokens: int | None = None
+    """Tokens of every text; the longest bucket that the model can read if not given."""
+    auto: bool = False
+    """Finds the greatest --mini-batch-size that fits."""
+    libtpu: Path = Path(sys.prefix) / "libtpu"
+    """The folder where libtpu is installed, apart from the environment."""
+    json: Path | None = None
+    """Also writes what was found to this file."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a step once it is compiled; memory and costs are those of one chip."""
+
+    devices: int
+    mini_batch_size: int | None
+    batch_size: int
+    parts: Mapping[str, int]  # bytes of what stays: parameters, optimizer, frozen, batch
+    cost: ProgramCost | None  # None: the compiler gave up, as memory does not suffice
+    loss_bytes: int  # temporaries of the loss alone
+    needed_bytes: int
+    limit_bytes: int
+    least: Roofline | None
+    seconds_to_compile: float
+
+    @property
+    def fits(self) -> bool:
+        return self.cost is not None and self.needed_bytes <= self.limit_bytes
+
+
+def main(config: PlanConfig) -> int:
+    """Plans, prints, and returns 1 if nothing fits."""
+    check(dataclasses.replace(config, overwrite=True))
+    chip, devices = chips_of(config)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    plans: list[Plan] = []
+
+    def compiled(mini_batch_size: int | None) -> Plan:
+        one = plan(dataclasses.replace(config, mini_batch_size=mini_batch_size), chip, devices)
+        plans.append(one)
+        if config.auto:
+            word = "fits" if one.fits else "does not fit"
+            size = f"{one.needed_bytes / GIB:.2f} of {one.limit_bytes / GIB:.2f} GiB"
+            console.print(f"--mini-batch-size {mini_batch_size}: {word}, {size}", highlight=False)
+        return one
+
+    found = compiled(None if config.auto else config.mini_batch_size)
+    if config.auto and not found.fits:
+        found = greatest_that_fits(compiled, config.batch_size // len(devices)) or plans[-1]
+    show(console, config, found, chip)
+    if config.json is not None:
+        content = [dataclasses.asdict(one) | {"fits": one.fits} for one in plans]
+        config.json.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    return 0 if found.fits else 1
+
+
+def greatest_that_fits(compiled: Callable[[int], Plan], rows: int) -> Plan | None:
+    """Searches the powers of two below the rows of a device by halves."""
+    sizes = [2**power for power in range(max(rows - 1, 1).bit_length())]
+    best, low, high = None, 0, len(sizes)
+    while low < high:
+        middle = (low + high) // 2
+        one = compiled(sizes[middle])
+        if one.fits:
+            best, low = one, middle + 1
+        else:
+            high = middle
+    return best
+
+
+def chips_of(config: PlanConfig) -> tuple[Chip | None, list[Any]]:
+    """Returns the kind of chip, None for this machine's devices, and the devices."""
+    if config.topology is None:
+        return None, jax.devices()
+    kind, _, shape = config.topology.partition(":")
+    if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
+        raise ConfigError(
+            f"--topology is one of {', '.join(CHIPS)} and a shape, such as v5e:16x16 or v5p:2x2x2;"
+            f" got {config.topology!r}"
+        )
+    if not (config.libtpu / "libtpu").is_dir():
+        raise ConfigError(
+            f"no libtpu in {config.libtpu}; run {sys.executable} -m pip install --target"
+            f" {config.libtpu} libtpu"
+        )
+    sys.path.append(str(config.libtpu))
+    for name, value in OF_LIBTPU.items():
+        os.environ.setdefault(name, value)
+    jax.config.update("jax_platforms", "cpu")
+    from jax.experimental import topologies
+
+    try:
+        topology = topologies.get_topology_desc(config.topology, "tpu")
+    except Exception as error:
+        raise ConfigError(f"libtpu knows no topology {config.topology}") from error
+    return CHIPS[kind], list(topology.devices)
+
+
+def plan(config: PlanConfig, chip: Chip | None, devices: list[Any]) -> Plan:
+    """Compiles the step of these flags."""
+    mesh = make_mesh(devices, fsdp=config.fsdp or 1, tensor=config.tensor or 1)
+    parts = row_parts(mesh)
+    sample = sample_size(config.batch_size, parts)
+    few = dataclasses.replace(config, batch_size=sample, split_lengths=False)
+    training = open_training(few, mesh, shards=Shards.all(parts))
+    batch = abstract_batch(training, config, sample)
+    state = training.abstract_state()
+    kept = {
+        "parameters": bytes_on_a_chip(state.params),
+        "optimizer": bytes_on_a_chip(state.opt_state),
+        "frozen networks": bytes_on_a_chip(state.frozen),
+        "batch": bytes_on_a_chip(batch),
+    }
+    limit = chip.memory if chip else memory_of(devices[0])
+    key = jax.eval_shape(lambda: training.root_key)
+    begin = time.perf_counter()
+    try:
+        compiled = training.build_step().lower(state, batch, key).compile()
+    except jax.errors.JaxRuntimeError as error:
+        found = TOO_MUCH.search(str(error))
+        if found is None:
+            raise
+        needed, limit = (float(n) * (GIB if unit == "G" else 2**20) for n, unit in
+                         zip(found.groups()[::2], found.groups()[1::2], strict=True))  # fmt: skip
+        cost, least, loss_bytes = None, None, 0
+    else:
+        cost = program_cost(compiled)
+        needed, least = cost.memory_bytes, roofline(cost, chip) if chip else None
+        loss_bytes = bytes_of_loss(training, state, batch, key)
+    return Plan(
+        len(devices),
+        config.mini_batch_size,
+        config.batch_size,
+        kept,
+        cost,
+        loss_bytes,
+        int(needed),
+        int(limit),
+        least,
+        time.perf_counter() - begin,
+    )
+
+
+def sample_size(batch_size: int, parts: int) -> int:
+    """Returns how many rows stand for a batch: a divisor of it that the devices share evenly."""
+    if batch_size % parts:
+        raise ConfigError(f"batch_size {batch_size} is no multiple of {parts} devices")
+    per_part = batch_size // parts
+    fits = [n for n in range(1, per_part + 1) if per_part % n == 0 and n * parts <= SAMPLE]
+    return parts * max(fits, default=1)
+
+
+def abstract_batch(training: Training, config: PlanConfig, sample: int) -> Any:
+    """Returns the shapes of a batch: those of a few rows, as many times as they go into it.
+
+    Texts have `tokens` tokens; packed ones have the shapes that the rows of the sample need.
+    """
+    tokens = config.tokens
+    if tokens is None:
+        tokenizer = training.encoder.tokenizer
+        tokens = tokenizer.width(min(max(config.buckets), tokenizer.max_length))
+    factor, rows = config.batch_size // sample, batch_sharding(training.mesh)
+
+    def of(path: tuple, x: Any) -> jax.ShapeDtypeStruct:
+        names = [getattr(entry, "key", None) for entry in path]
+        shape = (x.shape[0] * factor, *x.shape[1:])
+        if names[-1] in TOKENS and "blocks" not in names:
+            shape = (*shape[:-1], tokens)
+        dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+
+    return jax.tree_util.tree_map_with_path(of, training.tasks(0))
+
+
+TOKENS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def bytes_of_loss(training: Training, state: Any, batch: Any, key: Any) -> int:
+    """Compiles the step with an encoder that computes nothing; what is left is the loss's."""
+    networks = training.tasks.networks
+    width = networks.encoder.dimension
+
+    def nothing(params: Any, tokens: Any, *, key: Any = None) -> jax.Array:
+        x = tokens["input_ids"][..., :1].astype("float32") * params["x"]
+        texts = tokens.get("texts")
+        return x if texts is None or texts.ndim == 1 else x[:, None].repeat(texts.shape[1], 1)
+
+    task = training.tasks.single
+    objectives = () if task is None else task.objective.objectives
+    if task is None or training.config.lora_rank is not None or training.config.freeze:
+        return 0
+    if any(objective.layers or objective.own or objective.decoded for objective in objectives):
+        return 0
+    stub = dataclasses.replace(networks.encoder, apply=nothing, params={"x": jax.numpy.ones(width)})
+    tasks = dataclasses.replace(
+        training.tasks, networks=dataclasses.replace(networks, encoder=stub)
+    )
+    objective = tasks.build(training.mesh, ring=training.config.ring)
+    alone = dataclasses.replace(training, objective=objective, params={"encoder": stub.params})
+    step, state = alone.build_step(), alone.abstract_state()
+    return program_cost(step.lower(state, batch, key).compile()).temporary_bytes
+
+
+def bytes_on_a_chip(tree: Any) -> int:
+    """Adds up the parts of arrays that one device has."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def memory_of(device: Any) -> float:
+    """Returns the memory of a device of this machine; a share of the machine's, for CPUs."""
+    stats = device.memory_stats() or {}
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jax.local_device_count()
+    return stats.get("bytes_limit", pages)
+
+
+def show(console: Console, config: PlanConfig, plan: Plan, chip: Chip | None) -> None:
+    """Prints a plan."""
+    where = f"{plan.devices} × {chip.name}" if chip else f"{plan.devices} devices of this machine"
+    console.print(
+        f"{config.model}, {', '.join(config.loss)}: {plan.batch_size:,} rows over {where},"
+        f" fsdp {config.fsdp or 1}, tensor {config.tensor or 1}, mini batch {plan.mini_batch_size},"
+        f" {config.dtype}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    gib = lambda size: f"{size / GIB:.3f} GiB"  # noqa: E731
+    table = Table("memory of a chip", "", show_header=True)
+    for name, size in plan.parts.items():
+        if size:
+            table.add_row(name, gib(size))
+    if plan.cost is not None:
+        table.add_row("activations, gradients, loss", gib(plan.cost.temporary_bytes))
+        table.add_row("  of these the loss", gib(plan.loss_bytes))
+    table.add_row("together", gib(plan.needed_bytes))
+    table.add_row("available", gib(plan.limit_bytes))
+    console.print(table)
+    if plan.cost is not None:
+        table = Table("collectives of a step, on a chip", "number", "MB", "in loops")
+        for kinds, inside in ((plan.cost.collectives, ""), (plan.cost.loop_collectives, "yes")):
+            for kind, traffic in kinds.items():
+                table.add_row(kind, f"{traffic.count}", f"{traffic.bytes / 1e6:.1f}", inside)
+        console.print(table)
+        console.print(
+            f"{plan.cost.flops / 1e12:.3f} TFLOP a step and chip, about"
+            f" {plan.cost.memory_traffic / 1e9:.1f} GB to and from memory",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if plan.least is not None:
+        console.print(
+            f"at least {plan.least.seconds * 1e3:.1f} ms a step, bound by {plan.least.bound_by}"
+            f" (products {plan.least.products * 1e3:.1f}, memory {plan.least.memory * 1e3:.1f},"
+            f" network {plan.least.network * 1e3:.1f}): at most"
+            f" {plan.batch_size / plan.least.seconds:,.0f} pairs/s",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(
+        "[green]fits[/]"
+        if plan.fits
+        else "[red]does not fit[/]: take a smaller --mini-batch-size (--auto finds it), a larger"
+        " --fsdp, --block-size for the loss, --remat full, or more chips"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(tyro.cli(PlanConfig, description=__doc__)))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -42,4 +42,4 @@ fi
 for name in folder parity real_weights static_embedding tokenizer_file family_decoder dropout loading_options; do
     set -- "$@" "tests/encoders/test_$name.py"
 done
-exec "$five/bin/python" -m pytest --numprocesses 2 --dist loadgroup "$@" tests/scripts/test_train.py tests/scripts/test_encode.py
+exec "$five/bin/python" -m pytest --numprocesses 2 --dist loadgroup "$@" tests/scripts/test_train.py::test_scored_pairs_train_and_evaluate

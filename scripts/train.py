@@ -51,7 +51,7 @@ from jaxembed.training import (
 
 def main(config: Config, hosts: Hosts | None = None) -> int:
     """Runs the training, with other hosts if there are any; returns the exit status."""
-    hosts, stop = hosts or Hosts(), StopRequest()
+    hosts = hosts or Hosts()
     config = continued(config) if config.resume else config
     check(config)
     hosts.agree({**as_json(config), "code": code_fingerprint(), "jax": jax.__version__})
@@ -126,6 +126,7 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
         return batch, counts, signal
 
     # The loop. The metrics of a step are read while the next one runs
+    stop = StopRequest()
     batches = load_batches(tasks, start_step=start, n_steps=steps - start, workers=config.workers)
     if start == 0:
         evaluate(0)

@@ -121,8 +121,8 @@ def open_training(config: Config, mesh: Mesh, *, shards: Shards | None = None) -
     objective = tasks.build(mesh, mini_batch_size=config.mini_batch_size, ring=config.ring)
     root_key, init_key = jax.random.split(jax.random.key(config.seed))
     params = tasks.init(init_key)
-    if shards.whole:  # the parts of other hosts are not made here
-        tasks.check(objective, params)
+    # Of several hosts this one makes a part of a batch, too little for all devices
+    tasks.check(objective if shards.whole else tasks.build(), params)
     steps = config.steps if config.epochs is None else tasks.n_steps(config.epochs)
 
     # What learns: all parameters, some of them, or adapters

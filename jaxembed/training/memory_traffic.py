@@ -7,6 +7,8 @@ counts. Caches, padding to tiles and what XLA keeps on the chip beyond what HLO 
 
 from __future__ import annotations
 
+import math
+
 from jaxembed.training.hlo import Hlo, Instruction, Run
 
 MOVE_NOTHING = {
@@ -17,14 +19,19 @@ SLICES = ("dynamic-slice", "gather", "slice")
 
 
 def memory_traffic(hlo: Hlo) -> int:
-    """Counts the bytes that one call moves on each device; loops count as often as they turn."""
+    """Counts the bytes that one call moves on each device.
+
+    Loops count as often as they turn, once where the program does not say it.
+    """
     total = 0
     for run in hlo.runs(into_fusions=False):
         opcode = run.instruction.opcode
         if opcode in MOVE_NOTHING or opcode.endswith("-done"):
             continue
         if moved := _moved(hlo, run):
-            total += run.times * moved
+            total += moved * math.prod(
+                1 if loop.turns is None else loop.turns for loop in run.loops
+            )
     return total
 
 

@@ -84,7 +84,7 @@ def compiled(tmp_path_factory):
 
 
 def flops_of_encoder(rows, times=3):
-    """The matrices, and attention; forward and backward, of pairs of texts."""
+    """The matrices and attention of pairs of texts; forward counts once, backward twice."""
     tokens = 2 * rows * TOKENS
     attention = 2 * 2 * 768 * TOKENS * 12
     return times * tokens * (2 * LAYERS + attention)
@@ -114,18 +114,17 @@ def check_one_exchange_of_parameters(found, parts, rows):
 
 @needs_libtpu
 @pytest.mark.slow
-def test_data_parallel_on_v5e_4x4(compiled):
-    found = compiled("v5e:4x4", batch_size=1024)
+def test_whole_parameters_on_v5e_4x4(compiled):
+    found = compiled("v5e:4x4", batch_size=1024, mini_batch_size=32)
     assert found["state_bytes"] == pytest.approx(12 * PARAMETERS, rel=0.01)
     assert found["argument_bytes"] == pytest.approx(12 * PARAMETERS, rel=0.02)
-    total = found["argument_bytes"] + found["temporary_bytes"]
-    assert total < 15.75 * GIB
-    assert found["flops"] == pytest.approx(flops_of_encoder(1024 / 16), rel=0.05)
+    assert found["argument_bytes"] + found["temporary_bytes"] < 15.75 * GIB
+    assert found["flops"] == pytest.approx(flops_of_encoder(1024 / 16, times=4), rel=0.05)
     check_no_text_travels(found)
-    in_loops = sum(kind["bytes"] for kind in found["loop_collectives"].values())
-    summed = outside(found, "all-reduce")["bytes"] + in_loops
-    assert 2 * PARAMETERS < summed < 4.6 * PARAMETERS  # gradients, of layers in bfloat16
-    assert outside(found, "all-gather")["bytes"] < 0.05 * 4 * PARAMETERS
+    assert found["loop_collectives"] == {}
+    of_texts = 2 * 1024 * 768 * 4
+    assert outside(found, "all-gather")["bytes"] < 1.1 * of_texts
+    assert 4 * PARAMETERS < outside(found, "all-reduce")["bytes"] < 4.2 * PARAMETERS  # gradients
 
 
 @needs_libtpu
@@ -149,15 +148,12 @@ def test_fsdp_over_all_chips(compiled, topology, chips, batch_size, memory):
 
 @needs_libtpu
 @pytest.mark.slow
-@pytest.mark.parametrize("fsdp", [1, 16])
-def test_65536_pairs_of_128_tokens_fit_on_v5e_16x16(compiled, fsdp):
-    found = compiled("v5e:16x16", batch_size=65_536, mini_batch_size=32, fsdp=fsdp)
+def test_65536_pairs_of_128_tokens_fit_on_v5e_16x16(compiled):
+    found = compiled("v5e:16x16", batch_size=65_536, mini_batch_size=32, fsdp=16)
     assert found["argument_bytes"] + found["temporary_bytes"] < 15.75 * GIB
-    assert found["state_bytes"] == pytest.approx(12 * PARAMETERS / fsdp, rel=0.02)
+    assert found["state_bytes"] == pytest.approx(12 * PARAMETERS / 16, rel=0.02)
     # Every chip encodes its own rows, once more for the gradient, and compares them with all.
     loss = 6 * (65_536 / 256) * 65_536 * 768
     assert found["flops"] == pytest.approx(flops_of_encoder(256, times=4) + loss, rel=0.06)
     check_no_text_travels(found)
-    assert found["loop_collectives"] == {}
-    if fsdp > 1:
-        check_one_exchange_of_parameters(found, 16, 65_536)
+    check_one_exchange_of_parameters(found, 16, 65_536)

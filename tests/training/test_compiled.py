@@ -219,3 +219,20 @@ def test_memory_is_that_of_arguments_outputs_and_temporaries():
     assert (cost.argument_bytes, cost.output_bytes, cost.aliased_bytes) == (256 * 256 * 4,) * 3
     assert cost.temporary_bytes >= 256 * 256 * 4
     assert cost.memory_bytes == 256 * 256 * 4 + cost.temporary_bytes
+
+
+def test_memory_traffic_is_what_fusions_read_and_write():
+    x = jnp.zeros((64, 1000))
+    once = program_cost(jax.jit(lambda x: jnp.sin(x) * 2 + 1).lower(x).compile())
+    assert once.memory_traffic == 2 * x.nbytes
+
+
+def test_memory_traffic_of_a_loop_counts_the_slices_that_it_reads():
+    stacked, x = jnp.zeros((64, 5000)), jnp.zeros(5000)
+
+    def through(x, stacked):
+        return lax.scan(lambda x, row: (jnp.tanh(x) * row, None), x, stacked)[0]
+
+    found = program_cost(jax.jit(through).lower(x, stacked).compile())
+    turn = found.memory_traffic / 64 / x.nbytes
+    assert 2.9 < turn < 8  # row and x are read, x is written, and some copies; not all rows

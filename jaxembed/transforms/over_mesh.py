@@ -73,6 +73,8 @@ def over_mesh(
         columns, call = bind(loss, args, keywords)
         if not columns:
             return call(columns)  # the loss says what it takes
+        if not axes:
+            return call(columns, block_size=block_size)
         n = next(iter(columns.values())).shape[0]
         if n % devices:
             raise ValueError(

@@ -89,7 +89,7 @@ def pair(folder):
     ("hosts", "devices", "more"),
     [
         (2, 2, ("--fsdp", "4", "--mini-batch-size", "1", "--block-size", "4")),
-        (4, 1, ("--fsdp", "2")),
+        (4, 1, ("--fsdp", "2", "--block-size", "4", "--ring")),
     ],
 )
 def test_more_processes_train_as_one(folder, alone, hosts, devices, more):

@@ -2,13 +2,12 @@
 
 It takes the flags of train.py, and compiles the very step that train.py would run:
 
-    python scripts/plan.py --topology v5e:16x16 --model org/model --data pairs.parquet \
-        --batch-size 65536 --tokens 128 --mini-batch-size 32 --fsdp 16 --dtype bfloat16
-    python scripts/plan.py --topology v5p:2x2x2 … --auto     # finds the --mini-batch-size
-    python scripts/plan.py --batch-size 512                  # the devices of this machine
+    python scripts/plan.py --topology v5e:4x4 --batch-size 4096 --tokens 128 --mini-batch-size 32
+    python scripts/plan.py --topology v5p:2x2x2 --model org/model --data pairs.parquet --auto
+    python scripts/plan.py --batch-size 512     # the devices of this machine
 
 Without data at hand, `--data` may name any of the same columns, such as the embedded set's: shapes
-are all that counts. Compiling for TPUs needs libtpu, `pip install --target .venv/libtpu libtpu`.
+are all that counts. Compiling for TPUs needs libtpu in `.venv/libtpu`; it says which version.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +138,10 @@ def chips_of(config: PlanConfig) -> tuple[Chip | None, list[Any]]:
             f" got {config.topology!r}"
         )
     if not (config.libtpu / "libtpu").is_dir():
+        wanted = next(name for name in requires("jax") or () if name.startswith("libtpu"))
         raise ConfigError(
             f"no libtpu in {config.libtpu}; run {sys.executable} -m pip install --target"
-            f" {config.libtpu} libtpu"
+            f" {config.libtpu} '{wanted.split(';')[0].strip()}'"
         )
     sys.path.append(str(config.libtpu))
     for name, value in OF_LIBTPU.items():

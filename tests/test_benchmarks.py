@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tpu_programs import needs_libtpu
+
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"JAX_PLATFORMS": "cpu"}
 
@@ -129,3 +131,16 @@ def test_processes_are_measured_until_their_first_step(tmp_path):
         assert row["imported_s"]["jax"] > 0
         assert "torch" not in row["imported_s"]
     assert "target ≤ 10" in (tmp_path / "startup.md").read_text()
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_step_is_compiled_for_a_slice_of_tpus(tmp_path):
+    flags = ("--topologies", "v5e:2x2", "--rows", "16", "--tokens", "32", "--mini-batch", "8")
+    result = run("scaling.py", *flags, "--fsdp", "4", "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "met: most flops of a chip / fewest" in result.stdout
+    (row,) = json.loads((tmp_path / "scaling.json").read_text())["rows"]
+    assert (row["chips"], row["pairs"]) == (4, 64)
+    assert row["flops"] > 2 * 3 * 32 * 32 * 85e6
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")

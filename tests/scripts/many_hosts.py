@@ -31,7 +31,7 @@ def free_port():
             return port
 
 
-def start(flags, *, hosts, devices=1, timeout=20, indices=None, flags_of=lambda index: ()):
+def start(flags, *, hosts, devices=1, timeout=60, indices=None, flags_of=lambda index: ()):
     """Starts the script on the hosts of these indices, all if None; returns their processes."""
     port = free_port()
     processes = []

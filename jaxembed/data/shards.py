@@ -54,7 +54,7 @@ def text_shapes(batch: Mapping[str, Any]) -> Shapes:
     """
     return {
         name: [
-            [*block["attention_mask"].shape[:: block["attention_mask"].ndim - 1], _slots(block)]
+            [len(block["attention_mask"]), block["attention_mask"].shape[-1], _slots(block)]
             for block in column.get("blocks", [column])
         ]
         for name, column in batch.items()
@@ -69,10 +69,11 @@ def agreed(shapes: Sequence[Shapes]) -> Shapes:
     {'anchors': [[2, 16, 0]]}
     """
     return {
-        name: [list(map(max, *blocks)) for blocks in zip(*(s[name] for s in shapes), strict=True)]
-        if len(shapes) > 1
-        else own
-        for name, own in shapes[0].items()
+        name: [
+            [max(sizes) for sizes in zip(*blocks, strict=True)]
+            for blocks in zip(*(each[name] for each in shapes), strict=True)
+        ]
+        for name in shapes[0]
     }
 
 

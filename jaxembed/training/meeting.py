@@ -13,12 +13,14 @@ import socket
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxembed.training.hosts import HostError, Hosts, LostHostError, end_process
 
 BEATS = 6  # signs of life in the time after which a silent host counts as gone
+LATE = 10  # seconds that host 0 may take, after the time-out, to say who did not come
 LONG = 60  # seconds after which a host says for whom it waits
 
 
@@ -48,10 +50,9 @@ def meet_hosts(
     name, _, port = address.rpartition(":")
     if not (name and port.isdigit()):
         raise HostError(f"the address of host 0 is its name and a port, node-0:8475; got {address}")
-    deadline = time.monotonic() + timeout
-    if index == 0:
-        return _First(int(port), count, timeout, deadline, on_loss)
-    return _Other((name, int(port)), index, count, timeout, deadline, on_loss)
+    hosts = (_Other if index else _First)(index, count, timeout, on_loss)
+    hosts.meet(name, int(port), time.monotonic() + timeout)
+    return hosts
 
 
 class _Line:
@@ -59,7 +60,6 @@ class _Line:
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(None)
         self._connection = connection
         self._stream = connection.makefile("rb")
         self._lock = threading.Lock()
@@ -76,9 +76,10 @@ class _Line:
             return False
         return True
 
-    def read(self) -> dict[str, Any] | None:
-        """Waits for the next message; None when the other end is gone."""
+    def read(self, seconds: float | None = None) -> dict[str, Any] | None:
+        """Waits for the next message, for so long; None when none came or the other end is gone."""
         try:
+            self._connection.settimeout(seconds)
             line = self._stream.readline()
             message = json.loads(line) if line else None
         except (OSError, ValueError):
@@ -93,7 +94,7 @@ class _Line:
         self._connection.close()
 
 
-class _Connected(Hosts):
+class _Connected(Hosts, ABC):
     """What host 0 and the others have in common: lines that are read, and kept alive."""
 
     def __init__(
@@ -107,6 +108,7 @@ class _Connected(Hosts):
         self._over = False
         self._exchanges = 0
         self._peers: dict[int, _Line] = {}  # of host 0 all others, of another one host 0
+        self._values: dict[str, dict[int, Any]] = {}  # of exchanges, as far as host 0 knows them
 
     def _start(self) -> None:
         for index in self._peers:
@@ -126,8 +128,33 @@ class _Connected(Hosts):
         if not peer.left:
             self._lose(f"host {index} ({peer.name}) is gone: its process ended or was killed")
 
+    @abstractmethod
+    def meet(self, name: str, port: int, deadline: float) -> None:
+        """Waits for the others, with host 0 at that address."""
+
+    @abstractmethod
+    def _put(self, name: str, value: Any) -> None:
+        """Hands in this host's value of an exchange."""
+
+    @abstractmethod
     def _take(self, index: int, message: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Takes what another host said of an exchange."""
+
+    @abstractmethod
+    def _missing(self, name: str) -> Sequence[int]:
+        """Returns the hosts whose value of an exchange is known to be missing."""
+
+    def exchange(self, name: str, value: Any) -> list[Any]:
+        self._exchanges += 1
+        name = f"{name} {self._exchanges}"
+        self._put(name, value)
+        with self._news:
+            while name not in self._answers:
+                if self._over:
+                    raise LostHostError("another host is gone")
+                if not self._news.wait(LONG) and (missing := self._missing(name)):
+                    print(f"still waiting for {_listed(missing)}", file=sys.stderr, flush=True)
+            return self._answers.pop(name)
 
     def _keep_alive(self) -> None:
         while not self._over:
@@ -159,16 +186,6 @@ class _Connected(Hosts):
         with self._news:
             self._news.notify_all()
 
-    def _wait_for(self, name: str, missing: Callable[[], Sequence[int]]) -> list[Any]:
-        """Waits for the answer of an exchange."""
-        with self._news:
-            while name not in self._answers:
-                if self._over:
-                    raise LostHostError("another host is gone")
-                if not self._news.wait(LONG) and self.writes and (waited_for := missing()):
-                    print(f"still waiting for {_listed(waited_for)}", file=sys.stderr, flush=True)
-            return self._answers.pop(name)
-
     def leave(self, reason: str = "") -> None:
         with self._news:
             over, self._over = self._over, True
@@ -182,32 +199,23 @@ class _Connected(Hosts):
 class _First(_Connected):
     """Host 0, which listens, collects and passes on."""
 
-    def __init__(
-        self,
-        port: int,
-        count: int,
-        timeout: float,
-        deadline: float,
-        on_loss: Callable[[str], None],
-    ) -> None:
-        super().__init__(0, count, timeout, on_loss)
-        self._values: dict[str, dict[int, Any]] = {}
+    def meet(self, name: str, port: int, deadline: float) -> None:
         try:
-            server = socket.create_server(("", port), backlog=count)
+            server = socket.create_server(("", port), backlog=self.count)
         except OSError as error:
             raise HostError(f"host 0 cannot listen on port {port} ({error.strerror})") from None
         with server:
-            while len(self._peers) < count - 1 and time.monotonic() < deadline:
+            while len(self._peers) < self.count - 1 and time.monotonic() < deadline:
                 server.settimeout(max(0.01, deadline - time.monotonic()))
                 try:
                     connection, _ = server.accept()
                 except TimeoutError:
                     continue
-                self._welcome(_Line(connection), connection)
-        if missing := sorted(set(range(1, count)) - self._peers.keys()):
+                self._welcome(_Line(connection))
+        if missing := sorted(set(range(1, self.count)) - self._peers.keys()):
             message = (
-                f"{_listed(missing)} of {count} did not come within {timeout:.0f} s; start"
-                f" every host with the same --coordinator and --n-hosts and an index of its own"
+                f"{_listed(missing)} of {self.count} did not come within {self._timeout:.0f} s;"
+                " start every host with the same --coordinator and --n-hosts, each with its index"
             )
             self._tell({"end": message})
             self._hang_up()
@@ -215,10 +223,8 @@ class _First(_Connected):
         self._tell({"welcome": socket.gethostname()})
         self._start()
 
-    def _welcome(self, line: _Line, connection: socket.socket) -> None:
-        connection.settimeout(5)  # a stranger may call and say nothing
-        hello = line.read() or {}
-        connection.settimeout(None)
+    def _welcome(self, line: _Line) -> None:
+        hello = line.read(5) or {}  # a stranger may call and say nothing
         if not {"hello", "count", "name"} <= hello.keys():
             return line.close()
         index, name = hello["hello"], hello["name"]
@@ -240,13 +246,11 @@ class _First(_Connected):
         line.name = name
         self._peers[index] = line
 
-    def exchange(self, name: str, value: Any) -> list[Any]:
-        self._exchanges += 1
-        name = f"{name} {self._exchanges}"
+    def _put(self, name: str, value: Any) -> None:
         self._collect(0, name, value)
-        return self._wait_for(
-            name, lambda: sorted(set(range(self.count)) - self._values.get(name, {}).keys())
-        )
+
+    def _missing(self, name: str) -> Sequence[int]:
+        return sorted(set(range(self.count)) - self._values.get(name, {}).keys())
 
     def _take(self, index: int, message: dict[str, Any]) -> None:
         self._collect(index, message["put"], message["value"])
@@ -267,21 +271,12 @@ class _First(_Connected):
 class _Other(_Connected):
     """A host that calls host 0."""
 
-    def __init__(
-        self,
-        address: tuple[str, int],
-        index: int,
-        count: int,
-        timeout: float,
-        deadline: float,
-        on_loss: Callable[[str], None],
-    ) -> None:
-        super().__init__(index, count, timeout, on_loss)
-        where = f"{address[0]}:{address[1]}"
+    def meet(self, name: str, port: int, deadline: float) -> None:
+        where = f"{name}:{port}"
         line = None
         while line is None:
             try:
-                line = _Line(socket.create_connection(address, timeout=5))
+                line = _Line(socket.create_connection((name, port), timeout=5))
             except OSError as error:
                 if time.monotonic() > deadline:
                     raise LostHostError(
@@ -289,23 +284,23 @@ class _Other(_Connected):
                         " reach its ports"
                     ) from None
                 time.sleep(0.2)
-        line.send({"hello": index, "count": count, "name": socket.gethostname()})
-        answer = line.read() or {"end": f"host 0 at {where} ended while the hosts met"}
+        line.send({"hello": self.index, "count": self.count, "name": socket.gethostname()})
+        patience = max(deadline - time.monotonic(), 0) + LATE
+        answer = line.read(patience) or {"end": f"host 0 at {where} ended while the hosts met"}
         if "welcome" not in answer:
             line.close()
-        if "end" in answer:
-            raise LostHostError(answer["end"])
-        if "welcome" not in answer:
+            if "end" in answer:
+                raise LostHostError(answer["end"])
             raise HostError(answer.get("refused", f"at {where} there is no host 0 of a run"))
         line.name = answer["welcome"]
         self._peers[0] = line
         self._start()
 
-    def exchange(self, name: str, value: Any) -> list[Any]:
-        self._exchanges += 1
-        name = f"{name} {self._exchanges}"
+    def _put(self, name: str, value: Any) -> None:
         self._peers[0].send({"put": name, "value": value})
-        return self._wait_for(name, lambda: [])
+
+    def _missing(self, name: str) -> Sequence[int]:
+        return []  # host 0 knows
 
     def _take(self, index: int, message: dict[str, Any]) -> None:
         with self._news:

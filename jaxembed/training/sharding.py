@@ -54,7 +54,7 @@ def make_mesh(devices: Sequence[Any] | None = None, *, fsdp: int = 1, tensor: in
     types = (AxisType.Auto,) * 3
     try:
         return jax.make_mesh(shape, AXES, devices=devices, axis_types=types)
-    except NotImplementedError:  # axes that are no product of the torus's: chips apart, in a row
+    except NotImplementedError:  # JAX's word for axes that are no product of the torus's sides
         array = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
         return Mesh(array, AXES, axis_types=types)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -41,13 +42,16 @@ def create_state(
     the optimizer's state.
     """
 
-    def create(params: Params, carried: Params | None, frozen: Params | None) -> TrainState:
-        params, carried, frozen = jax.tree.map(jnp.copy, (params, carried, frozen))
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carried, frozen)
-
     given = params, carried, frozen
-    shardings = state_shardings(jax.eval_shape(create, *given), mesh, tensor_axis)
+    options = {"carried": carried, "frozen": frozen, "tensor_axis": tensor_axis}
+    shapes = abstract_state(params, optimizer, mesh, **options)
     placed = place(given, state_shardings(given, mesh, tensor_axis))
+
+    def create(*given: Params) -> TrainState:
+        params, carried, frozen = jax.tree.map(jnp.copy, given)
+        return _first_state(params, carried, frozen, optimizer)
+
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
     return jax.jit(create, out_shardings=shardings)(*placed)
 
 
@@ -56,17 +60,21 @@ def abstract_state(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     *,
+    carried: Params | None = None,
     frozen: Params | None = None,
     tensor_axis: TensorAxis = no_tensor_axis,
 ) -> TrainState:
     """Returns the shapes and places of what `create_state` creates, without creating it."""
-    create = lambda params, frozen: TrainState(  # noqa: E731
-        jnp.zeros((), jnp.int32), params, optimizer.init(params), None, frozen
-    )
-    shapes = jax.eval_shape(create, params, frozen)
+    shapes = jax.eval_shape(partial(_first_state, optimizer=optimizer), params, carried, frozen)
     shardings = state_shardings(shapes, mesh, tensor_axis)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
         shardings,
     )
+
+
+def _first_state(
+    params: Params, carried: Params, frozen: Params, optimizer: optax.GradientTransformation
+) -> TrainState:
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carried, frozen)

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from jaxembed.training import HostError, Hosts, LostHostError, join_cluster, meet_hosts
+from jaxembed.training import HostError, Hosts, LostHostError, join_cluster, meet_hosts, meeting
 from tests.scripts.many_hosts import free_port
 
 
@@ -165,6 +165,15 @@ def test_a_host_0_that_never_comes():
     address = f"localhost:{free_port()}"
     errors = meet_in_vain(address, 2, [1])
     assert f"host 0 does not answer at {address}" in str(errors[1])
+
+
+def test_one_who_is_no_host_0_and_says_nothing_is_left_in_time(monkeypatch):
+    monkeypatch.setattr(meeting, "LATE", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("", 0))
+        silent.listen()
+        errors = meet_in_vain(f"localhost:{silent.getsockname()[1]}", 2, [1], timeout=0.5)
+    assert "ended while the hosts met" in str(errors[1])
 
 
 def test_two_hosts_of_one_index_are_refused():

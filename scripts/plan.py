@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import requires
 from pathlib import Path
@@ -28,17 +26,12 @@ from typing import Any
 import jax
 import tyro
 from config import Config, ConfigError, check
+from planning import GIB, Plan, compile_plan
 from rich.console import Console
 from rich.table import Table
-from training import Training, open_training
 
-from jaxembed.data import Shards
-from jaxembed.training import make_mesh, row_parts
-from jaxembed.training.compiled import ProgramCost, program_cost
-from jaxembed.training.roofline import CHIPS, Chip, Roofline, roofline
-from jaxembed.training.sharding import batch_sharding
+from jaxembed.training.roofline import CHIPS, Chip
 
-GIB = 2**30
 OF_LIBTPU = {  # it looks for no TPUs, says nothing of that, and several may run at once
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
@@ -47,8 +40,6 @@ OF_LIBTPU = {  # it looks for no TPUs, says nothing of that, and several may run
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
-SAMPLE = 256  # rows of data that are read, at most, to know the shapes of a batch
-TOO_MUCH = re.compile(r"Used ([\d.]+)([MG]) of ([\d.]+)([MG]) hbm")
 
 
 @dataclass(frozen=True)
@@ -67,26 +58,6 @@ class PlanConfig(Config):
     """Also writes what was found to this file."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is known of a step once it is compiled; memory and costs are those of one chip."""
-
-    devices: int
-    mini_batch_size: int | None
-    batch_size: int
-    parts: Mapping[str, int]  # bytes of what stays: parameters, optimizer, frozen, batch
-    cost: ProgramCost | None  # None: the compiler gave up, as memory does not suffice
-    loss_bytes: int  # temporaries of the loss alone
-    needed_bytes: int
-    limit_bytes: int
-    least: Roofline | None
-    seconds_to_compile: float
-
-    @property
-    def fits(self) -> bool:
-        return self.cost is not None and self.needed_bytes <= self.limit_bytes
-
-
 def main(config: PlanConfig) -> int:
     """Plans, prints, and returns 1 if nothing fits."""
     check(dataclasses.replace(config, overwrite=True))
@@ -95,7 +66,8 @@ def main(config: PlanConfig) -> int:
     plans: list[Plan] = []
 
     def compiled(mini_batch_size: int | None) -> Plan:
-        one = plan(dataclasses.replace(config, mini_batch_size=mini_batch_size), chip, devices)
+        flags = dataclasses.replace(config, mini_batch_size=mini_batch_size)
+        one = compile_plan(flags, chip, devices, tokens=config.tokens)
         plans.append(one)
         if config.auto:
             word = "fits" if one.fits else "does not fit"
@@ -154,126 +126,6 @@ def chips_of(config: PlanConfig) -> tuple[Chip | None, list[Any]]:
     except Exception as error:
         raise ConfigError(f"libtpu knows no topology {config.topology}") from error
     return CHIPS[kind], list(topology.devices)
-
-
-def plan(config: PlanConfig, chip: Chip | None, devices: list[Any]) -> Plan:
-    """Compiles the step of these flags."""
-    mesh = make_mesh(devices, fsdp=config.fsdp or 1, tensor=config.tensor or 1)
-    parts = row_parts(mesh)
-    sample = sample_size(config.batch_size, parts)
-    few = dataclasses.replace(config, batch_size=sample, split_lengths=False)
-    training = open_training(few, mesh, shards=Shards.all(parts))
-    batch = abstract_batch(training, config, sample)
-    state = training.abstract_state()
-    kept = {
-        "parameters": bytes_on_a_chip(state.params),
-        "optimizer": bytes_on_a_chip(state.opt_state),
-        "frozen networks": bytes_on_a_chip(state.frozen),
-        "batch": bytes_on_a_chip(batch),
-    }
-    limit = chip.memory if chip else memory_of(devices[0])
-    key = jax.eval_shape(lambda: training.root_key)
-    begin = time.perf_counter()
-    try:
-        compiled = training.build_step().lower(state, batch, key).compile()
-    except jax.errors.JaxRuntimeError as error:
-        found = TOO_MUCH.search(str(error))
-        if found is None:
-            raise
-        needed, limit = (float(n) * (GIB if unit == "G" else 2**20) for n, unit in
-                         zip(found.groups()[::2], found.groups()[1::2], strict=True))  # fmt: skip
-        cost, least, loss_bytes = None, None, 0
-    else:
-        cost = program_cost(compiled)
-        needed, least = cost.memory_bytes, roofline(cost, chip) if chip else None
-        loss_bytes = bytes_of_loss(training, state, batch, key)
-    return Plan(
-        len(devices),
-        config.mini_batch_size,
-        config.batch_size,
-        kept,
-        cost,
-        loss_bytes,
-        int(needed),
-        int(limit),
-        least,
-        time.perf_counter() - begin,
-    )
-
-
-def sample_size(batch_size: int, parts: int) -> int:
-    """Returns how many rows stand for a batch: a divisor of it that the devices share evenly."""
-    if batch_size % parts:
-        raise ConfigError(f"batch_size {batch_size} is no multiple of {parts} devices")
-    per_part = batch_size // parts
-    fits = [n for n in range(1, per_part + 1) if per_part % n == 0 and n * parts <= SAMPLE]
-    return parts * max(fits, default=1)
-
-
-def abstract_batch(training: Training, config: PlanConfig, sample: int) -> Any:
-    """Returns the shapes of a batch: those of a few rows, as many times as they go into it.
-
-    Texts have `tokens` tokens; packed ones have the shapes that the rows of the sample need.
-    """
-    tokens = config.tokens
-    if tokens is None:
-        tokenizer = training.encoder.tokenizer
-        tokens = tokenizer.width(min(max(config.buckets), tokenizer.max_length))
-    factor, rows = config.batch_size // sample, batch_sharding(training.mesh)
-
-    def of(path: tuple, x: Any) -> jax.ShapeDtypeStruct:
-        names = [getattr(entry, "key", None) for entry in path]
-        shape = (x.shape[0] * factor, *x.shape[1:])
-        if names[-1] in TOKENS and "blocks" not in names:
-            shape = (*shape[:-1], tokens)
-        dtype = jax.dtypes.canonicalize_dtype(x.dtype)
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
-
-    return jax.tree_util.tree_map_with_path(of, training.tasks(0))
-
-
-TOKENS = ("input_ids", "attention_mask", "token_type_ids")
-
-
-def bytes_of_loss(training: Training, state: Any, batch: Any, key: Any) -> int:
-    """Compiles the step with an encoder that computes nothing; what is left is the loss's."""
-    networks = training.tasks.networks
-    width = networks.encoder.dimension
-
-    def nothing(params: Any, tokens: Any, *, key: Any = None) -> jax.Array:
-        x = tokens["input_ids"][..., :1].astype("float32") * params["x"]
-        texts = tokens.get("texts")
-        return x if texts is None or texts.ndim == 1 else x[:, None].repeat(texts.shape[1], 1)
-
-    task = training.tasks.single
-    objectives = () if task is None else task.objective.objectives
-    if task is None or training.config.lora_rank is not None or training.config.freeze:
-        return 0
-    if any(objective.layers or objective.own or objective.decoded for objective in objectives):
-        return 0
-    stub = dataclasses.replace(networks.encoder, apply=nothing, params={"x": jax.numpy.ones(width)})
-    tasks = dataclasses.replace(
-        training.tasks, networks=dataclasses.replace(networks, encoder=stub)
-    )
-    objective = tasks.build(training.mesh, ring=training.config.ring)
-    alone = dataclasses.replace(training, objective=objective, params={"encoder": stub.params})
-    step, state = alone.build_step(), alone.abstract_state()
-    return program_cost(step.lower(state, batch, key).compile()).temporary_bytes
-
-
-def bytes_on_a_chip(tree: Any) -> int:
-    """Adds up the parts of arrays that one device has."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(tree)
-    )
-
-
-def memory_of(device: Any) -> float:
-    """Returns the memory of a device of this machine; a share of the machine's, for CPUs."""
-    stats = device.memory_stats() or {}
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jax.local_device_count()
-    return stats.get("bytes_limit", pages)
 
 
 def show(console: Console, config: PlanConfig, plan: Plan, chip: Chip | None) -> None:

@@ -1,6 +1,6 @@
 """The training step compiled for TPU pods: its memory, its work, and what chips send each other.
 
-BERT-base in bfloat16 with texts of 128 tokens, by the code of scripts/plan.py and scripts/train.py.
+BERT-base in bfloat16 with texts of 128 tokens, by the code of scripts/planning.py and scripts/training.py.
 """
 
 import dataclasses
@@ -9,7 +9,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 
 from jaxembed.encoders.folder import find
@@ -41,21 +40,14 @@ TRAFFIC = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collecti
 def program(devices, model, flags):
     """Compiles a step; returns its cost, the bytes of a chip's state, and what is gathered."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-    from plan import PlanConfig, abstract_batch, bytes_on_a_chip, sample_size
-    from training import open_training
+    from config import Config
+    from planning import bytes_on_a_chip, compile_step, open_abstract
 
-    from jaxembed.data import Shards
-    from jaxembed.training import make_mesh, row_parts
     from jaxembed.training.compiled import program_cost
 
-    config = PlanConfig(model=model, random_init=True, dtype="bfloat16", tokens=TOKENS, **flags)
-    mesh = make_mesh(devices, fsdp=config.fsdp or 1, tensor=config.tensor or 1)
-    sample = sample_size(config.batch_size, row_parts(mesh))
-    few = dataclasses.replace(config, batch_size=sample, split_lengths=False)
-    training = open_training(few, mesh, shards=Shards.all(row_parts(mesh)))
-    batch, state = abstract_batch(training, config, sample), training.abstract_state()
-    key = jax.eval_shape(lambda: training.root_key)
-    compiled = training.build_step().lower(state, batch, key).compile()
+    config = Config(model=model, random_init=True, dtype="bfloat16", **flags)
+    training, batch = open_abstract(config, list(devices), TOKENS)
+    compiled, state = compile_step(training, batch), training.abstract_state()
     gathered = {
         (shape.dtype, shape.dims)
         for run in Hlo(compiled.as_text()).runs()

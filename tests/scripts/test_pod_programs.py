@@ -1,6 +1,6 @@
 """The training step compiled for TPU pods: its memory, its work, and what chips send each other.
 
-BERT-base in bfloat16 with texts of 128 tokens, by the code of scripts/planning.py and scripts/training.py.
+BERT-base in bfloat16 with texts of 128 tokens, compiled by scripts/planning.py.
 """
 
 import dataclasses

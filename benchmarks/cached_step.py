@@ -2,9 +2,9 @@
 
 One step of the product: the ranking loss over encoded anchors and positives, its gradient, clipping
 and AdamW, in one compiled program with donated state. Once with all rows encoded at once and once
-with `cached`, which encodes some at a time and each twice. The PyTorch library's step has the same
-weights, tokens and threads. All four agree on loss and gradient norm, then they are measured in
-turns.
+with `mini_batch_size`, which encodes some at a time and each twice. The PyTorch library's step has
+the same weights, tokens and threads. All four agree on loss and gradient norm, then they are
+measured in turns.
 
     python benchmarks/cached_step.py --torch-python .venv-torch/bin/python
     python benchmarks/cached_step.py --batch 64 --chunk 16 --dropout
@@ -43,7 +43,6 @@ from jaxembed.encoders.folder import find
 from jaxembed.objectives import REGISTRY
 from jaxembed.training import adamw, batch_sharding, build_train_step, create_state, make_mesh
 from jaxembed.training.compiled import ProgramCost, program_cost
-from jaxembed.transforms import cached
 
 OBJECTIVE = REGISTRY["multiple_negatives_ranking"]
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 2e-5, 0.01, 1.0
@@ -77,10 +76,10 @@ class Step:
 
     def __init__(self, encoder: Encoder, batch: dict[str, Any], config: Config, chunk: int | None):
         mesh = make_mesh()
-        encode = encoder.apply if chunk is None else cached(encoder.apply, chunk, mesh=mesh)
         schedule = optax.constant_schedule(LEARNING_RATE)
         optimizer = adamw(schedule, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM)
-        step = build_train_step(OBJECTIVE.build(encode, mesh=mesh), optimizer, schedule, mesh)
+        loss_fn = OBJECTIVE.build(encoder.apply, mini_batch_size=chunk, mesh=mesh)
+        step = build_train_step(loss_fn, optimizer, schedule, mesh)
         self.batch = jax.device_put(batch, batch_sharding(mesh))
         self.key = jax.random.key(0) if config.dropout else None
         self.state = create_state({"encoder": encoder.params}, optimizer, mesh)

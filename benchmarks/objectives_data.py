@@ -23,7 +23,8 @@ import numpy as np
 
 from jaxembed.data import open_dataset
 from jaxembed.encoders import Encoder
-from jaxembed.evaluators import RetrievalEvaluator, SimilarityEvaluator, top_k_search
+from jaxembed.evaluators import RetrievalEvaluator, SimilarityEvaluator
+from jaxembed.search import top_k_search
 
 Columns = dict[str, list[Any]]
 Metrics = dict[str, float]

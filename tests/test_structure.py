@@ -20,7 +20,9 @@ MAY_IMPORT = {
     "losses": {"typing", "selection", "similarity", "late_interaction", "mesh_axes"},
     "transforms": {"typing", "similarity", "randomness", "mesh_axes"},
     "metrics": {"typing", "similarity"},
-    "evaluators": {"typing", "similarity", "metrics"},
+    "search": {"similarity"},
+    "mining": {"search"},
+    "evaluators": {"typing", "similarity", "search", "metrics"},
     "encoders": {"typing", "similarity", "randomness"},
     "data": {"typing"},
     "objectives": {

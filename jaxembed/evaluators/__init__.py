@@ -2,7 +2,6 @@
 
 from jaxembed.evaluators.protocols import EmbedFn, Evaluator, Role
 from jaxembed.evaluators.retrieval import RetrievalEvaluator
-from jaxembed.evaluators.search import top_k_search
 from jaxembed.evaluators.similarity import SimilarityEvaluator
 
 __all__ = [
@@ -11,5 +10,4 @@ __all__ = [
     "RetrievalEvaluator",
     "Role",
     "SimilarityEvaluator",
-    "top_k_search",
 ]

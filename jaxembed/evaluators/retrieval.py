@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 
 from jaxembed.evaluators.beir import Source, read_beir
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
-from jaxembed.evaluators.search import Similarity, check_similarity, top_k_search
 from jaxembed.metrics import (
     accuracy_at,
     average_precision_at,
@@ -24,6 +23,7 @@ from jaxembed.metrics import (
     recall_at,
     reciprocal_rank_at,
 )
+from jaxembed.search import Similarity, check_similarity, top_k_search
 
 NAMES = ("accuracy", "precision", "recall", "mrr", "ndcg", "map")
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxembed.evaluators import search, top_k_search
-from jaxembed.evaluators.search import merge
+from jaxembed import search
+from jaxembed.search import merge, top_k_search
 
 BLOCKS = [(1024, 8192), (1, 1), (3, 7), (5, 64), (64, 5), (13, 101), (14, 102)]
 

@@ -1,6 +1,7 @@
 """Numbers that say how good embeddings are: pure functions of arrays, for `jit` and `vmap`."""
 
 from jaxembed.metrics.correlation import pearson, spearman
+from jaxembed.metrics.health import collapse, embedding_health
 from jaxembed.metrics.in_batch import in_batch_accuracy
 from jaxembed.metrics.ranking import (
     accuracy_at,
@@ -14,6 +15,8 @@ from jaxembed.metrics.ranking import (
 __all__ = [
     "accuracy_at",
     "average_precision_at",
+    "collapse",
+    "embedding_health",
     "in_batch_accuracy",
     "ndcg_at",
     "pearson",

@@ -11,6 +11,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jaxembed.mesh_axes import row_axes
+from jaxembed.metrics.health import embedding_health
 from jaxembed.objectives.columns import (
     NEGATIVES,
     batch_keywords,
@@ -38,6 +39,7 @@ def build_sum(
     guide: EncodeFn | None = None,
     teacher: EncodeFn | None = None,
     decoder: Any = None,
+    health: bool = False,
 ) -> ObjectiveFn:
     """Builds `Σ weight · loss` of objectives over the same texts; see `Objective.build`.
 
@@ -119,7 +121,7 @@ def build_sum(
             return loss(*taken, **keywords), metrics
 
         loss: Any = 0.0
-        metrics: dict[str, Array] = {}
+        metrics = _health(list(columns.values()), layers, batch["where"]) if health else {}
         for number, (entry, weight) in enumerate(zip(objectives, weights, strict=True)):
             value, its_metrics = value_of(number)
             loss += value * weight
@@ -129,6 +131,16 @@ def build_sum(
         return loss, (metrics, carried)
 
     return objective
+
+
+def _health(columns: list[Array], layers: bool, where: Array) -> dict[str, Array]:
+    """Measures the first two columns, where a text has one embedding."""
+    first_two = [x[..., -1, :] if layers else x for x in columns[:2]]
+    single = [x for x in first_two if x.ndim == 2]
+    if not single:
+        return {}
+    measured = embedding_health(*single, where=where)
+    return {f"health/{name}": value for name, value in measured.items()}
 
 
 def leading_objective(objectives: Sequence[Objective]) -> Objective:

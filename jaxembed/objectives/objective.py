@@ -208,6 +208,7 @@ class Objective:
         guide: EncodeFn | None = None,
         teacher: EncodeFn | None = None,
         decoder: Any = None,
+        health: bool = False,
     ) -> ObjectiveFn:
         """Builds the scalar function of (params, batch, key).
 
@@ -222,6 +223,7 @@ class Objective:
             ring: whether a loss in blocks sends its candidates round, as `over_mesh` does it.
             guide, teacher: encode functions of frozen networks.
             decoder: `jaxembed.encoders.Decoder`, for what is rebuilt.
+            health: whether the metrics have `embedding_health` of the first two text columns.
         """
         return build_sum(
             [self],
@@ -234,6 +236,7 @@ class Objective:
             guide=guide,
             teacher=teacher,
             decoder=decoder,
+            health=health,
         )
 
 

@@ -1,0 +1,92 @@
+"""How healthy embeddings are: whether they use the space, or collapse into a corner of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float
+
+from jaxembed.similarity import as_float32, dot, norm, unit
+from jaxembed.typing import Embeddings, Where
+
+SAME = 0.9999  # the cosine from which on two embeddings count as one
+SHARED_DIRECTION, FEW_DIRECTIONS = 0.95, 2.0  # where a model counts as collapsed
+
+
+def embedding_health(
+    embeddings: Embeddings,
+    positives: Embeddings | None = None,
+    *,
+    where: Where | None = None,
+    sample: int = 256,
+) -> dict[str, Float[Array, ""]]:
+    """Computes what shows early that a training goes wrong, from the first `sample` rows.
+
+    With the rows at unit length, u, and over pairs of different rows:
+
+        mean_cosine      mean of u_i · u_j; 1 where all texts have one embedding
+        uniformity       log mean exp(-2 |u_i - u_j|²), from 0 (all one) down to about -4
+        effective_rank   n² / Σ_ij (u_i · u_j)², the number of directions that are used: 1 where
+                         all is one, at most min(n, d); the order-2 kind, which needs no SVD
+        duplicates       share of rows with a cosine of 0.9999 or more to another row
+        norm_min, norm_max   lengths of the embeddings themselves
+        alignment        mean |u_i - v_i|² to the positives, if given: 0 (equal) to 4 (opposite)
+
+    Args:
+        embeddings: `[n d]`.
+        positives: `[n d]`, row i belonging to row i.
+        where: True = a real row; others do not count, whatever they hold.
+        sample: rows that are looked at: `sample² d` multiplications, little beside a step.
+
+    Returns:
+        float32 scalars, without gradient; 0 where there is no pair.
+
+    Sources: Wang, Isola, "Understanding Contrastive Representation Learning through Alignment and
+    Uniformity on the Hypersphere", 2020; Roy, Vetterli, "The effective rank: a measure of effective
+    dimensionality", 2007.
+
+    >>> health = embedding_health(jnp.array([[1.0, 0.0], [0.0, 2.0]]))
+    >>> print(*(f"{health[name]:.1f}" for name in ("mean_cosine", "effective_rank", "norm_max")))
+    0.0 2.0 2.0
+    """
+    x = as_float32(lax.stop_gradient(embeddings[:sample]))
+    n = len(x)
+    real = jnp.ones(n, bool) if where is None else where[:n]
+    x = jnp.where(real[:, None], x, 0)
+    u, lengths = unit(x), norm(x)
+    count = jnp.maximum(jnp.sum(real), 1).astype(jnp.float32)
+    both = real[:, None] & real[None]
+    pairs = both & ~jnp.eye(n, dtype=bool)
+    n_pairs = jnp.maximum(jnp.sum(pairs), 1).astype(jnp.float32)
+    cosines = dot(u, u)
+    closeness = jnp.exp(4 * cosines - 4)  # |u - v|² = 2 - 2 cos
+    health = {
+        "mean_cosine": jnp.sum(cosines, where=pairs) / n_pairs,
+        "uniformity": jnp.log(jnp.sum(closeness, where=pairs) / n_pairs),
+        "effective_rank": count**2 / jnp.maximum(jnp.sum(cosines**2, where=both), 1),
+        "duplicates": jnp.sum(jnp.any((cosines >= SAME) & pairs, axis=1)) / count,
+        "norm_min": jnp.min(lengths, where=real, initial=jnp.inf),
+        "norm_max": jnp.max(lengths, where=real, initial=0),
+    }
+    health = {name: jnp.where(jnp.any(pairs), value, 0) for name, value in health.items()}
+    if positives is not None:
+        v = unit(jnp.where(real[:, None], as_float32(lax.stop_gradient(positives[:n])), 0))
+        health["alignment"] = jnp.sum(jnp.sum((u - v) ** 2, axis=1), where=real) / count
+    return health
+
+
+def collapse(health: Mapping[str, Any]) -> str | None:
+    """Says in a few words that embeddings have collapsed; None where they have not.
+
+    >>> collapse({"mean_cosine": 0.99, "effective_rank": 1.02})
+    'all texts have nearly one embedding: mean cosine 0.990, effective rank 1.0'
+    """
+    cosine, rank = health["mean_cosine"], health["effective_rank"]
+    if cosine <= SHARED_DIRECTION and (rank >= FEW_DIRECTIONS or rank == 0):
+        return None
+    return (
+        f"all texts have nearly one embedding: mean cosine {cosine:.3f}, effective rank {rank:.1f}"
+    )

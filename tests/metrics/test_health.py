@@ -1,0 +1,77 @@
+"""Embedding health against NumPy, masks, limits, and what counts as a collapse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxembed.metrics import collapse, embedding_health
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, 5)).astype(np.float32)
+    return x, x + 0.3 * rng.normal(size=(12, 5)).astype(np.float32)
+
+
+def reference(x, y):
+    u, v = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
+    others = ~np.eye(len(u), dtype=bool)
+    squares = np.sum((u[:, None] - u[None]) ** 2, axis=-1)
+    values = np.linalg.svd(u, compute_uv=False) ** 2
+    return {
+        "mean_cosine": (u @ u.T)[others].mean(),
+        "uniformity": np.log(np.exp(-2 * squares[others]).mean()),
+        "effective_rank": values.sum() ** 2 / np.sum(values**2),
+        "duplicates": np.mean(((u @ u.T > 0.9999) & others).any(axis=1)),
+        "norm_min": np.linalg.norm(x, axis=1).min(),
+        "norm_max": np.linalg.norm(x, axis=1).max(),
+        "alignment": np.mean(np.sum((u - v) ** 2, axis=1)),
+    }
+
+
+def test_it_is_what_numpy_computes(pairs):
+    health = embedding_health(*map(jnp.asarray, pairs))
+    expected = reference(*pairs)
+    assert health.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(health[name], value, rtol=2e-5, err_msg=name)
+
+
+def test_padding_and_rows_behind_the_sample_do_not_count(pairs):
+    x, y = (jnp.concatenate([z, jnp.full((4, 5), jnp.nan)]) for z in pairs)
+    real = jnp.arange(16) < 12
+    for health in (
+        embedding_health(x, y, where=real),
+        embedding_health(x, y, sample=12),
+        jax.jit(embedding_health)(x, y, where=real),
+    ):
+        for name, value in reference(*pairs).items():
+            np.testing.assert_allclose(health[name], value, rtol=2e-5, err_msg=name)
+
+
+def test_equal_rows_are_a_collapse_and_duplicates():
+    health = embedding_health(jnp.ones((6, 4)) * jnp.arange(1, 7)[:, None])
+    assert health["duplicates"] == 1
+    np.testing.assert_allclose(health["effective_rank"], 1, rtol=1e-5)
+    assert "mean cosine 1.000, effective rank 1.0" in collapse(jax.device_get(health))
+
+
+def test_spread_rows_are_none():
+    health = jax.device_get(embedding_health(jnp.eye(6)))
+    assert health["effective_rank"] == 6
+    assert health["duplicates"] == 0
+    assert collapse(health) is None
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_without_pairs_all_is_finite(n):
+    health = embedding_health(jnp.ones((n, 2)), where=jnp.arange(n) < 1)
+    assert all(np.isfinite(value) for value in health.values())
+    assert collapse(jax.device_get(health)) is None
+
+
+def test_no_gradient_flows(pairs):
+    gradient = jax.grad(lambda x: sum(embedding_health(x, x).values()))(jnp.asarray(pairs[0]))
+    assert not gradient.any()

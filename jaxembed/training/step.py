@@ -46,7 +46,11 @@ def build_train_step(
     after the other, each with its share of the real rows. That is the gradient of the whole batch
     only for a loss that is a mean over rows of what depends on the row alone; dropout draws anew.
 
-    Metrics are `loss`, `grad_norm` (before clipping), `learning_rate` and the objective's own.
+    Where the loss or a gradient is not finite, the step leaves parameters and optimizer as they
+    were; it counts as a step all the same, so that the next one has other rows and draws.
+
+    Metrics are `loss`, `grad_norm` (before clipping), `learning_rate`, `skipped` (1 or 0) and the
+    objective's own.
     """
 
     def step(
@@ -63,13 +67,21 @@ def build_train_step(
         (loss, (metrics, carried)), gradients = gradient_fn(state.params, batch, key)
         gradients = stay(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        grad_norm = optax.tree.norm(gradients)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         metrics = {
             "loss": loss,
-            "grad_norm": optax.tree.norm(gradients),
+            "grad_norm": grad_norm,
             "learning_rate": schedule(state.step),
+            "skipped": 1 - finite.astype(jnp.float32),
             **metrics,
         }
-        params = optax.apply_updates(state.params, updates)
+        params, opt_state, carried = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            (params, opt_state, carried),
+            (state.params, state.opt_state, state.carried),
+        )
         new_state = replace(
             state, step=state.step + 1, params=params, opt_state=opt_state, carried=carried
         )

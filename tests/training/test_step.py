@@ -179,3 +179,28 @@ def test_bfloat16_follows_float32(batches, encoder):
     state, bfloat16_curve = run(fast, batches, scale=1.0)
     np.testing.assert_allclose(losses(bfloat16_curve), losses(curve), rtol=2e-2)
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {np.dtype(np.float32)}
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count(encoder, batches):
+    mesh = make_mesh(jax.devices()[:1])
+    built = REGISTRY["multiple_negatives_ranking"].build(encoder.apply)
+
+    def objective(params, batch, **keywords):
+        loss, others = built(params, batch, **keywords)
+        return loss * batch["factor"][0], others
+
+    step = build_train_step(objective, OPTIMIZER, SCHEDULE, mesh)
+    state = create_state({"encoder": encoder.params}, OPTIMIZER, mesh)
+    one = {**batches[0], "factor": np.ones(8, np.float32)}
+    broken = {**one, "factor": np.full(8, np.inf, np.float32)}
+    state, _ = step(state, one, None)
+    before = jax.device_get((state.params, state.opt_state))
+    state, metrics = step(state, broken, None)
+    assert metrics["skipped"] == 1
+    assert state.step == 2
+    jax.tree.map(np.testing.assert_array_equal, (state.params, state.opt_state), before)
+    state, metrics = step(state, one, None)
+    assert metrics["skipped"] == 0
+    assert np.isfinite(metrics["loss"])
+    changed = jax.tree.map(lambda a, b: np.any(np.asarray(a) != b), state.params, before[0])
+    assert any(jax.tree.leaves(changed))

@@ -1,8 +1,10 @@
 """From texts in files to batches of arrays: sources, columns, batch plans, batches and loading."""
 
 from jaxembed.data.batches import make_batch
+from jaxembed.data.cluster_plans import cluster_plan
 from jaxembed.data.columns import bind_columns
 from jaxembed.data.errors import DataError
+from jaxembed.data.facts import DataFacts, data_facts
 from jaxembed.data.hashing import row_hashes, split_words, text_hashes
 from jaxembed.data.label_plans import group_by_label_plan
 from jaxembed.data.lengths import count_tokens, split_by_length
@@ -23,11 +25,14 @@ from jaxembed.data.sources import open_dataset, wordnet_gloss_retrieval
 __all__ = [
     "BatchPlan",
     "DataError",
+    "DataFacts",
     "MixedPlan",
     "Rows",
     "bind_columns",
+    "cluster_plan",
     "contrastive_tension_plan",
     "count_tokens",
+    "data_facts",
     "delete_words",
     "group_by_label_plan",
     "load_batches",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from jaxembed.data.completeness import one_text_a_row, only_complete
 from jaxembed.data.errors import DataError
 from jaxembed.data.rows import (
     Rows,
@@ -39,11 +40,13 @@ def bind_columns(
     *,
     use_negatives: bool = False,
     find_optional: bool = True,
+    drop_incomplete: bool = False,
 ) -> Rows:
     """Finds the column of each role and checks all its values; other columns are left alone.
 
     A role that `columns` leaves out takes the column of its own name (or the singular), else of a
     well-known name ("query", "positive", "score", …), else what is left, if there is no choice.
+    Where a text column has lists, such as several positives, each of their texts makes a row.
 
     Args:
         columns: names of columns ("query,answer", or a sequence): first the texts in the order of
@@ -51,6 +54,8 @@ def bind_columns(
             columns. There may be several columns of "negatives", of texts (null: none) or of lists.
         use_negatives: takes the columns negative, negative_1, … where `columns` has no negatives.
         find_optional: takes the columns of optional roles by their names, if `columns` names none.
+        drop_incomplete: leaves out rows without a text or label that they need, or with an empty
+            one, and counts them in `dropped`, instead of refusing the data.
 
     Raises:
         DataError: a role without a column, no such column, or one that holds what its role cannot
@@ -96,14 +101,18 @@ def bind_columns(
         role: tuple(_only(dataset, name) for name in names)
         for role, names in (chosen | tied).items()
     }
+    bound, dropped = one_text_a_row(bound, text_roles)
+    labels = {role: kind for role, kind in roles.labels.items() if role in bound}
+    if drop_incomplete:
+        bound, incomplete = only_complete(bound, text_roles, tuple(labels))
+        dropped |= incomplete
     for role in text_roles:
         check_texts(role, bound[role][0])
-    labels = {role: kind for role, kind in roles.labels.items() if role in bound}
     for role, kind in labels.items():
         check_labels(role, bound[role][0], kind)
     max_negatives = sum(check_negatives(column) for column in bound.get("negatives", ()))
     noisy = roles.noisy & tied.keys()
-    return Rows(bound, text_roles, labels, max_negatives, noisy)
+    return Rows(bound, text_roles, labels, max_negatives, noisy, dropped)
 
 
 def _only(dataset: Dataset, name: str) -> Dataset:

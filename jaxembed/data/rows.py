@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,8 @@ class Rows:
 
     `columns` are the columns of each role, each a data set of one column in Arrow form, so that
     rows stay on the disk and travel to worker processes as a path. `max_negatives` is the greatest
-    number of negatives that a row can have. `noisy` are the roles whose texts get damaged.
+    number of negatives that a row can have. `noisy` are the roles whose texts get damaged, and
+    `dropped` says how many rows of the data are not among these, and why.
     """
 
     columns: Mapping[str, tuple[Dataset, ...]]
@@ -32,6 +33,7 @@ class Rows:
     label_types: Mapping[str, type]
     max_negatives: int = 0
     noisy: frozenset[str] = frozenset()
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns[self.text_roles[0]][0])
@@ -51,13 +53,13 @@ class Rows:
     def texts(self, role: str, indices: Indices) -> list[str]:
         """Returns the role's text of each row, `[n]`."""
         (column,) = self.columns[role]
-        return _take(column, indices).to_pylist()
+        return take(column, indices).to_pylist()
 
     def negatives(self, indices: Indices) -> list[list[str]]:
         """Returns the negatives of each row; one row may have fewer than another."""
         lists: list[list[str]] = [[] for _ in indices]
         for column in self.columns.get("negatives", ()):
-            for texts, value in zip(lists, _take(column, indices).to_pylist(), strict=True):
+            for texts, value in zip(lists, take(column, indices).to_pylist(), strict=True):
                 values = [value] if isinstance(value, str) else value or ()
                 texts.extend(text for text in values if text is not None)
         return lists
@@ -65,8 +67,17 @@ class Rows:
     def labels(self, role: str, indices: Indices) -> np.ndarray:
         """Returns float32 or int32 `[n]`, `[n width]` or, for lists of lists, `[n k width]`."""
         (column,) = self.columns[role]
-        numbers = _numbers(_take(column, indices))
+        numbers = _numbers(take(column, indices))
         return numbers.astype(np.float32 if self.label_types[role] is float else np.int32)
+
+    def describe(self, indices: Indices) -> list[dict[str, Any]]:
+        """Returns each row as a dict of its number, texts and labels, for people to read."""
+        columns: dict[str, list[Any]] = {"row": np.asarray(indices).tolist()}
+        columns |= {role: self.texts(role, indices) for role in self.text_roles}
+        columns |= {role: self.labels(role, indices).tolist() for role in self.label_types}
+        if self.max_negatives:
+            columns["negatives"] = self.negatives(indices)
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def check_texts(role: str, column: Dataset) -> None:
@@ -155,14 +166,15 @@ def _is_list(kind: pa.DataType) -> bool:
     return kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
 
 
-def _take(column: Dataset, indices: Indices) -> pa.ChunkedArray:
+def take(column: Dataset, indices: Indices) -> pa.ChunkedArray:
+    """Reads the values of some rows of a data set's only column."""
     table: Any = column[indices]
     return table.column(0)
 
 
 def _chunks(column: Dataset) -> Iterator[tuple[int, pa.ChunkedArray]]:
     for start in range(0, len(column), CHUNK):
-        yield start, _take(column, range(start, min(start + CHUNK, len(column))))
+        yield start, take(column, range(start, min(start + CHUNK, len(column))))
 
 
 def _check_no_null(role: str, column: Dataset, start: int, values: pa.ChunkedArray) -> None:

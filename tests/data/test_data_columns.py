@@ -225,10 +225,10 @@ def test_rows_travel_to_another_process(tmp_path):
             r"column 'positive' must hold texts for 'positives'; it holds int such as 3 \(row 0\)",
         ),
         (
-            {"query": ["x", "y"], "positive": [["a"], ["b"]]},
+            {"query": ["x", "y"], "positive": [[["a"]], [["b"]]]},
             RANKED,
             None,
-            r"column 'positive' must hold texts for 'positives'; it holds list such as \['a'\]",
+            r"column 'positive' must hold texts for 'positives'; it holds list such as \[\['a'\]\]",
         ),
         (
             {"query": ["x", "y"], "positive": [None, None]},

@@ -1,7 +1,7 @@
 """The encoder as mteb calls it: batches of dicts, prompts by task and role, similarities."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from jaxembed.evaluators.mteb import MtebEncoder
 TINY = Path(__file__).parents[1] / "goldens/encoders/tiny"
 
 
-class PromptType(str, Enum):
+class PromptType(StrEnum):
     query = "query"
     document = "document"
 
@@ -66,7 +66,7 @@ def test_the_most_particular_prompt_is_taken(prompts, role, expected):
         def __init__(self):
             self.prompts = prompts
 
-        def encode(self, texts, *, prompt=None):
+        def encode(self, texts, *, prompt=None, **options):
             taken.append(prompt)
             return np.zeros((len(texts), 1))
 

@@ -23,6 +23,12 @@ from jaxembed.training.hosts import (
     end_process as end_process,
 )
 from jaxembed.training.log import RunLog as RunLog, Screen as Screen, read_log as read_log
+from jaxembed.training.loggers import (
+    LOGGERS as LOGGERS,
+    Logger as Logger,
+    check_logger as check_logger,
+    open_logger as open_logger,
+)
 from jaxembed.training.lora import (
     init_lora as init_lora,
     merge_lora as merge_lora,

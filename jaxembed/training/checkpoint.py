@@ -52,6 +52,13 @@ class Checkpoints:
         return self._manager.latest_step()
 
     @property
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints, ascending; waits until they are whole."""
+        with self._writing():
+            self._manager.wait_until_finished()
+        return sorted(self._manager.all_steps())
+
+    @property
     def best_step(self) -> int | None:
         """The step of the checkpoint with the greatest metric, None if none has one."""
         return self._manager.best_step()

@@ -1,10 +1,10 @@
-"""What a run reports: one JSON object per step in a file, TensorBoard if asked, the screen."""
+"""What a run reports: one JSON object per step in a file, further loggers if asked, the screen."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from jaxembed.training.loggers import Logger
+
 
 class RunLog:
     """Appends records to `log.jsonl`; a resumed run drops those behind its checkpoint first.
 
-    Without a folder, as on hosts that do not write, it keeps nothing.
+    Without a folder, as on hosts that do not write, it keeps nothing. Each of `loggers` gets all
+    numbers too.
     """
 
     def __init__(
-        self, folder: Path | None, *, from_step: int = 0, tensorboard: bool = False
+        self, folder: Path | None, *, from_step: int = 0, loggers: Sequence[Logger] = ()
     ) -> None:
-        self._stream = self._board = None
+        self._stream = None
+        self._loggers = loggers
         if folder is None:
             return
         self.file = folder / "log.jsonl"
@@ -37,24 +41,19 @@ class RunLog:
         partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
         partial.replace(self.file)
         self._stream = self.file.open("a", buffering=1)
-        if tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1)
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Writes what was measured after `step` steps; `kind` is "train" or "evaluation"."""
         if self._stream is not None:
             self._stream.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        for logger in self._loggers:
+            logger.write(step, kind, values)
 
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
-        if self._board is not None:
-            self._board.close()
+        for logger in self._loggers:
+            logger.close()
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from jaxembed.similarity import as_float32, dot, norm, unit
 from jaxembed.typing import Embeddings, Where
 
 SAME = 0.9999  # the cosine from which on two embeddings count as one
+ROUNDING = 1e-6  # the variance of unit vectors below which they count as one
 SHARED_DIRECTION, FEW_DIRECTIONS = 0.95, 2.0  # where a model counts as collapsed
 
 
@@ -29,8 +30,9 @@ def embedding_health(
 
         mean_cosine      mean of u_i · u_j; 1 where all texts have one embedding
         uniformity       log mean exp(-2 |u_i - u_j|²), from 0 (all one) down to about -4
-        effective_rank   n² / Σ_ij (u_i · u_j)², the number of directions that are used: 1 where
-                         all is one, at most min(n, d); the order-2 kind, which needs no SVD
+        effective_rank   (Σ_i c_i²)² / Σ_i c_i⁴, the number of directions in which they differ, from
+                         1 to min(n - 1, d), with c the singular values of u less its mean; the
+                         order-2 kind, which needs no SVD. 0 where all is one
         duplicates       share of rows with a cosine of 0.9999 or more to another row
         norm_min, norm_max   lengths of the embeddings themselves
         alignment        mean |u_i - v_i|² to the positives, if given: 0 (equal) to 4 (opposite)
@@ -50,7 +52,7 @@ def embedding_health(
 
     >>> health = embedding_health(jnp.array([[1.0, 0.0], [0.0, 2.0]]))
     >>> print(*(f"{health[name]:.1f}" for name in ("mean_cosine", "effective_rank", "norm_max")))
-    0.0 2.0 2.0
+    0.0 1.0 2.0
     """
     x = as_float32(lax.stop_gradient(embeddings[:sample]))
     n = len(x)
@@ -58,15 +60,20 @@ def embedding_health(
     x = jnp.where(real[:, None], x, 0)
     u, lengths = unit(x), norm(x)
     count = jnp.maximum(jnp.sum(real), 1).astype(jnp.float32)
-    both = real[:, None] & real[None]
-    pairs = both & ~jnp.eye(n, dtype=bool)
+    pairs = real[:, None] & real[None] & ~jnp.eye(n, dtype=bool)
     n_pairs = jnp.maximum(jnp.sum(pairs), 1).astype(jnp.float32)
     cosines = dot(u, u)
+    centred = jnp.where(real[:, None], u - jnp.sum(u, axis=0) / count, 0)
+    spread = dot(centred, centred)
+    variance = jnp.trace(spread)
+    distinct = variance > ROUNDING * count
     closeness = jnp.exp(4 * cosines - 4)  # |u - v|² = 2 - 2 cos
     health = {
         "mean_cosine": jnp.sum(cosines, where=pairs) / n_pairs,
         "uniformity": jnp.log(jnp.sum(closeness, where=pairs) / n_pairs),
-        "effective_rank": count**2 / jnp.maximum(jnp.sum(cosines**2, where=both), 1),
+        "effective_rank": jnp.where(
+            distinct, variance**2 / jnp.where(distinct, jnp.sum(spread**2), 1), 0
+        ),
         "duplicates": jnp.sum(jnp.any((cosines >= SAME) & pairs, axis=1)) / count,
         "norm_min": jnp.min(lengths, where=real, initial=jnp.inf),
         "norm_max": jnp.max(lengths, where=real, initial=0),
@@ -81,12 +88,13 @@ def embedding_health(
 def collapse(health: Mapping[str, Any]) -> str | None:
     """Says in a few words that embeddings have collapsed; None where they have not.
 
-    >>> collapse({"mean_cosine": 0.99, "effective_rank": 1.02})
-    'all texts have nearly one embedding: mean cosine 0.990, effective rank 1.0'
+    They have, with a mean cosine above 0.95, or where some eight rows or more differ in fewer than
+    two directions.
+
+    >>> collapse({"mean_cosine": 0.99, "effective_rank": 7.0})
+    'the embeddings collapse: mean cosine 0.990, effective rank 7.0'
     """
     cosine, rank = health["mean_cosine"], health["effective_rank"]
-    if cosine <= SHARED_DIRECTION and (rank >= FEW_DIRECTIONS or rank == 0):
+    if cosine <= SHARED_DIRECTION and rank >= FEW_DIRECTIONS:
         return None
-    return (
-        f"all texts have nearly one embedding: mean cosine {cosine:.3f}, effective rank {rank:.1f}"
-    )
+    return f"the embeddings collapse: mean cosine {cosine:.3f}, effective rank {rank:.1f}"

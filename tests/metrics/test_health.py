@@ -19,7 +19,7 @@ def reference(x, y):
     u, v = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
     others = ~np.eye(len(u), dtype=bool)
     squares = np.sum((u[:, None] - u[None]) ** 2, axis=-1)
-    values = np.linalg.svd(u, compute_uv=False) ** 2
+    values = np.linalg.svd(u - u.mean(axis=0), compute_uv=False) ** 2
     return {
         "mean_cosine": (u @ u.T)[others].mean(),
         "uniformity": np.log(np.exp(-2 * squares[others]).mean()),
@@ -54,13 +54,27 @@ def test_padding_and_rows_behind_the_sample_do_not_count(pairs):
 def test_equal_rows_are_a_collapse_and_duplicates():
     health = embedding_health(jnp.ones((6, 4)) * jnp.arange(1, 7)[:, None])
     assert health["duplicates"] == 1
+    assert health["effective_rank"] == 0
+    assert "mean cosine 1.000, effective rank 0.0" in collapse(jax.device_get(health))
+
+
+def test_rows_on_a_line_are_a_collapse_too():
+    health = embedding_health(jnp.array([[1.0, 0, 0], [-1, 0, 0]]).repeat(4, axis=0))
     np.testing.assert_allclose(health["effective_rank"], 1, rtol=1e-5)
-    assert "mean cosine 1.000, effective rank 1.0" in collapse(jax.device_get(health))
+    assert "effective rank 1.0" in collapse(jax.device_get(health))
+
+
+def test_a_cone_is_none():
+    directions = jnp.concatenate([jnp.full((9, 1), 3.0), jnp.eye(9)], axis=1)
+    health = jax.device_get(embedding_health(directions))
+    assert health["mean_cosine"] > 0.85
+    np.testing.assert_allclose(health["effective_rank"], 8, rtol=1e-4)
+    assert collapse(health) is None
 
 
 def test_spread_rows_are_none():
     health = jax.device_get(embedding_health(jnp.eye(6)))
-    assert health["effective_rank"] == 6
+    np.testing.assert_allclose(health["effective_rank"], 5, rtol=1e-5)
     assert health["duplicates"] == 0
     assert collapse(health) is None
 
@@ -69,7 +83,6 @@ def test_spread_rows_are_none():
 def test_without_pairs_all_is_finite(n):
     health = embedding_health(jnp.ones((n, 2)), where=jnp.arange(n) < 1)
     assert all(np.isfinite(value) for value in health.values())
-    assert collapse(jax.device_get(health)) is None
 
 
 def test_no_gradient_flows(pairs):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int, Num
 
 from jaxembed.similarity import cosine, dot
@@ -17,22 +19,36 @@ from jaxembed.similarity import cosine, dot
 Similarity = Literal["cosine", "dot"]
 SIMILARITIES = {"cosine": cosine, "dot": dot}
 
+OVER_DEVICES, EVERYWHERE = PartitionSpec("queries"), PartitionSpec()
+
+
+class Stored(Protocol):
+    """Vectors `[n d]` of which slices of rows can be read, as of an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
 
 def top_k_search(
-    queries: Num[Array | np.ndarray, "q d"],
-    corpus: Num[Array | np.ndarray, "c d"],
+    queries: Num[Array | np.ndarray, "q d"] | Stored,
+    corpus: Num[Array | np.ndarray, "c d"] | Stored,
     *,
     k: int,
     similarity: Similarity = "cosine",
     query_block: int = 1024,
     corpus_block: int = 8192,
+    exclude: Int[np.ndarray, "q e"] | None = None,
 ) -> tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
     """Finds the `k` most similar rows of `corpus` for every query, best first.
 
-    The corpus stays in host memory. One block of it at a time visits the device and meets all
-    queries, block by block; each query keeps its best `k` so far. So the device holds the queries,
-    the blocks on their way, and `[query_block corpus_block]` scores. Few programs are compiled: the
-    last block is filled up and masked, and an array smaller than a block takes a power of two.
+    All devices of this process share the queries. The corpus stays where it is: one block of it at
+    a time visits every device, the next one on its way, and meets the device's queries, block by
+    block; each query keeps its best `k` so far. So a device holds its queries, three blocks of the
+    corpus, and twice `[query_block corpus_block]` scores for each of the two comparisons under way.
+    Nothing of a `np.memmap` is copied but blocks. Few programs are compiled: the last block is
+    filled up and masked, and an array smaller than a block takes a power of two.
 
     Equal scores rank in corpus order. Products are full float32, also on TPUs and GPUs, whose
     default is less.
@@ -42,90 +58,144 @@ def top_k_search(
         corpus: `[c d]`, finite.
         k: How many to find. More than the corpus has is allowed, see below.
         similarity: "cosine" or "dot".
-        query_block: Queries compared at a time.
-        corpus_block: Documents compared at a time.
+        query_block: Queries that a device compares at a time.
+        corpus_block: Documents that they are compared with.
+        exclude: Rows of the corpus that are not to be found for a query; -1 is none.
 
     Returns:
         `(scores, indices)`, float32 and int32, both `[q k]` in descending order of the score. If
-        `k > c`, the last `k - c` columns are -inf and -1.
+        fewer than `k` rows may be found, the last columns are -inf and -1.
 
     Raises:
-        ValueError: An array is empty or has not two axes, `d` differs, a number is below 1, or the
-            similarity is unknown.
+        ValueError: An array is empty or has not two axes, `d` differs, a number is below 1,
+            `exclude` is not of these queries or rows, or the similarity is unknown.
 
-    >>> scores, indices = top_k_search(
-    ...     np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [3.0, 0.0], [3.0, 4.0]]), k=2
-    ... )
-    >>> indices
+    >>> queries, corpus = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [3.0, 0.0], [3.0, 4.0]])
+    >>> top_k_search(queries, corpus, k=2)[1]
     array([[1, 2]], dtype=int32)
+    >>> top_k_search(queries, corpus, k=2, exclude=np.array([[1]]))[1]
+    array([[2, 0]], dtype=int32)
     """
     check(queries, corpus, similarity, k=k, query_block=query_block, corpus_block=corpus_block)
-    queries, corpus = np.asarray(queries), np.asarray(corpus)
-    query_blocks = [block for block, _ in blocks(queries, query_block)]
-    rows = len(query_blocks[0])
+    (n, _), (n_documents, _) = queries.shape, corpus.shape
+    if exclude is None:
+        exclude = np.full((n, 0), -1)
+    check_exclude(exclude, n, n_documents)
+    devices = jax.local_devices()
+    axis = ("queries",)
+    mesh = jax.make_mesh((len(devices),), axis, devices=devices, axis_types=(AxisType.Auto,))
+    rows = len(devices) * min(query_block, power_of_two(-(-n // len(devices))))
+    shared, everywhere = NamedSharding(mesh, OVER_DEVICES), NamedSharding(mesh, EVERYWHERE)
+
     nothing = np.full((rows, k), -np.inf, np.float32), np.full((rows, k), -1, np.int32)
-    best = [jax.device_put(nothing)] * len(query_blocks)
-    for documents, indices in blocks(corpus, corpus_block):
-        best = [
-            merge(found, block, documents, indices, similarity=similarity)
-            for found, block in zip(best, query_blocks, strict=True)
-        ]
-    scores, indices = zip(*jax.device_get(best), strict=True)
-    return np.concatenate(scores)[: len(queries)], np.concatenate(indices)[: len(queries)]
+    best = [jax.device_put(nothing, shared) for _ in range(0, n, rows)]
+    query_blocks = [block for block, _, _ in blocks(queries, rows, shared)]
+    excluded = [block for block, _, _ in blocks(exclude.astype(np.int32), rows, shared)]
+    running = deque([(), ()])  # so many merges are under way, each with scores of its own
+    size = min(corpus_block, power_of_two(n_documents))
+    for documents, first, count in blocks(corpus, size, everywhere):
+        for i, block in enumerate(query_blocks):
+            jax.block_until_ready(running.popleft())
+            best[i] = merge(
+                *(best[i], block, documents, excluded[i], first, count),
+                similarity=similarity,
+                mesh=mesh,
+            )
+            running.append(best[i])
+    found = jax.device_get(best)
+    scores, indices = (np.concatenate(arrays)[:n] for arrays in zip(*found, strict=True))
+    return scores, np.where(scores == -np.inf, -1, indices)
 
 
-@partial(jax.jit, static_argnames="similarity")
+@partial(jax.jit, static_argnames=("similarity", "mesh"))
 def merge(
     best: tuple[Float[Array, "n k"], Int[Array, "n k"]],
-    queries: Float[Array, "n d"],
-    documents: Float[Array, "m d"],
-    indices: Int[Array, " m"],
+    queries: Num[Array, "n d"],
+    documents: Num[Array, "m d"],
+    exclude: Int[Array, "n e"],
+    first: Int[Array, ""],
+    count: Int[Array, ""],
     *,
     similarity: Similarity,
+    mesh: Mesh,
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """Computes the best `k` of the best so far and a block of documents; index -1 is no document.
+    """Computes the best `k` of the best so far and the first `count` of a block of documents.
 
-    `lax.top_k` puts the first of equal scores first, so older finds stand before the block.
+    `first` is the corpus row of the first document. `lax.top_k` puts the first of equal scores
+    first, so older finds stand before the block. On CPUs it is fastest if it meets the best first:
+    it keeps a heap, into which little of a later block goes.
     """
-    found_scores, found_indices = best
-    k = found_scores.shape[1]
-    with jax.default_matmul_precision("highest"):
-        scores = SIMILARITIES[similarity](queries, documents)
-    scores = jnp.where(indices[None] >= 0, scores, -jnp.inf)  # [n, m]
-    scores, columns = lax.top_k(scores, min(k, scores.shape[1]))
-    scores = jnp.concatenate([found_scores, scores], axis=1)  # [n, up to 2k]
-    candidates = jnp.concatenate([found_indices, indices[columns]], axis=1)
-    scores, columns = lax.top_k(scores, k)
-    return scores, jnp.take_along_axis(candidates, columns, axis=1)
+
+    def merge_share(best, queries, documents, exclude, first, count):
+        found_scores, found = best
+        k, m = found.shape[1], len(documents)
+        with jax.default_matmul_precision("highest"):
+            scores = SIMILARITIES[similarity](
+                queries.astype(jnp.float32), documents.astype(jnp.float32)
+            )
+        scores = jnp.where(lax.iota(jnp.int32, m) < count, scores, -jnp.inf)  # [n, m]
+        columns = jnp.where(exclude < first, m, exclude - first)  # m and more are no columns
+        rows = lax.broadcasted_iota(jnp.int32, exclude.shape, 0)
+        scores = scores.at[rows, columns].set(-jnp.inf, mode="drop")
+        scores, columns = lax.top_k(jnp.concatenate([found_scores, scores], axis=1), k)
+        older = jnp.take_along_axis(found, jnp.minimum(columns, k - 1), axis=1)
+        return scores, jnp.where(columns < k, older, first + columns - k)
+
+    shares = (OVER_DEVICES, OVER_DEVICES, EVERYWHERE, OVER_DEVICES, EVERYWHERE, EVERYWHERE)
+    spread = jax.shard_map(merge_share, mesh=mesh, in_specs=shares, out_specs=OVER_DEVICES)
+    return spread(best, queries, documents, exclude, first, count)
 
 
-def blocks(rows: np.ndarray, size: int) -> Iterator[tuple[Array, Array]]:
-    """Yields blocks of one size with the index of each row; zeros with index -1 fill the last."""
-    size = min(size, 1 << (len(rows) - 1).bit_length())
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        block, indices = np.zeros((size, rows.shape[1]), np.float32), np.full(size, -1, np.int32)
-        block[: len(part)], indices[: len(part)] = part, np.arange(start, start + len(part))
-        yield jax.device_put((block, indices))
+def blocks(
+    rows: Array | np.ndarray | Stored, size: int, sharding: NamedSharding
+) -> Iterator[tuple[Array, np.int32, np.int32]]:
+    """Yields blocks of one size, the first row of each, and how many rows are not filled up."""
+    for first in range(0, rows.shape[0], size):
+        block = np.asarray(rows[first : first + size])
+        if block.dtype.itemsize > 4:  # which JAX would cut
+            block = block.astype(np.float32)
+        count = len(block)
+        if count < size:
+            block = np.concatenate([block, np.zeros((size - count, block.shape[1]), block.dtype)])
+        yield jax.device_put(block, sharding), np.int32(first), np.int32(count)
+
+
+def power_of_two(n: int) -> int:
+    """Computes the least power of two that is no less."""
+    return 1 << (n - 1).bit_length()
 
 
 def check(
-    queries: Array | np.ndarray, corpus: Array | np.ndarray, similarity: str, **counts: int
+    queries: Array | np.ndarray | Stored,
+    corpus: Array | np.ndarray | Stored,
+    similarity: str,
+    **counts: int,
 ) -> None:
-    if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
+    shapes = tuple(queries.shape), tuple(corpus.shape)
+    if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][1]:
         raise ValueError(
             f"queries and corpus must be [q d] and [c d] with the same d, "
-            f"got {list(queries.shape)} and {list(corpus.shape)}"
+            f"got {list(shapes[0])} and {list(shapes[1])}"
         )
-    if len(queries) == 0 or len(corpus) == 0:
+    if 0 in (shapes[0][0], shapes[1][0]):
         raise ValueError(
             f"a search needs at least one query and one document, "
-            f"got {len(queries)} and {len(corpus)}"
+            f"got {shapes[0][0]} and {shapes[1][0]}"
         )
     check_similarity(similarity)
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
+
+
+def check_exclude(exclude: np.ndarray, n_queries: int, n_documents: int) -> None:
+    if exclude.ndim != 2 or len(exclude) != n_queries:
+        raise ValueError(f"exclude must be [{n_queries} e], got {list(exclude.shape)}")
+    if exclude.size and not -1 <= exclude.min() <= exclude.max() < n_documents:
+        raise ValueError(
+            f"exclude must hold rows of the corpus, below {n_documents}, or -1; "
+            f"got {exclude.min()} to {exclude.max()}"
+        )
 
 
 def check_similarity(similarity: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,13 @@ import numpy as np
 from jaxembed.data import (
     BatchPlan,
     DataError,
+    DataFacts,
     Rows,
     Shards,
     bind_columns,
+    cluster_plan,
     contrastive_tension_plan,
+    data_facts,
     group_by_label_plan,
     no_duplicates_plan,
     plain_plan,
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 ONE = Shards()
 NONE: frozenset[str] = frozenset()
-PLANS = ("plain", "no_duplicates", "group_by_label", "contrastive_tension")
+PLANS = ("plain", "no_duplicates", "group_by_label", "contrastive_tension", "clusters")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,17 @@ class Task:
     def plan(self) -> BatchPlan:
         return self.make.plan
 
+    def facts(self) -> DataFacts:
+        """Counts what is empty, double and over-long in the data."""
+        tokenizers = self.make.tokenizers
+
+        def count(texts: list[str], role: str) -> np.ndarray:
+            tokenizer, prompt = tokenizers[role]
+            return tokenizer(texts, prompt)["attention_mask"].sum(axis=1)
+
+        limits = {role: tokenizers[role][0].max_length for role in self.rows.text_roles}
+        return data_facts(self.rows, self.hashes, count, limits)
+
 
 def open_task(
     networks: Networks,
@@ -58,12 +72,15 @@ def open_task(
     *,
     columns: Any = None,
     use_negatives: bool = False,
+    drop_incomplete: bool = False,
     batch_size: int,
     batch_plan: str | None = None,
     pos_neg_ratio: int = 8,
     rows_per_label: int = 2,
+    cluster_column: str | None = None,
     deletion_ratio: float = 0.6,
     prompts: Sequence[str | None] = (None, None),
+    prompt_texts: Mapping[str, str] | None = None,
     buckets: Sequence[int] | None = None,
     shards: Shards = ONE,
     split_lengths: bool = False,
@@ -73,11 +90,13 @@ def open_task(
     """Binds the columns of a data set to the roles of a loss, and plans its batches.
 
     Args:
-        columns, use_negatives: as `bind_columns` takes them.
+        columns, use_negatives, drop_incomplete: as `bind_columns` takes them.
         batch_plan: one of `PLANS`; None is the one that suits the loss.
         pos_neg_ratio: of contrastive tension, one pair of so many is of a text with itself.
         rows_per_label: of each label that a batch visits.
+        cluster_column: numbers of clusters, for the plan of that name.
         prompts: names of the encoder's prompts for the first text and for the others.
+        prompt_texts: prompts by role, in place of those, such as `{"anchors": "query: "}`.
         buckets: lengths that texts are padded to.
         shards: into how many parts devices share the rows of a batch, and which are made here.
         split_lengths: encodes the longest quarter of each column apart.
@@ -88,20 +107,21 @@ def open_task(
             needed, what there is, and how to say it right.
     """
     roles = objective.roles
+    clusters: dict[str, type] = {} if cluster_column is None else {"clusters": int}
     rows = bind_columns(
         dataset,
-        roles,
-        columns,
+        replace(roles, labels={**roles.labels, **clusters}),
+        _with_clusters(columns, cluster_column),
         use_negatives=use_negatives,
         find_optional=not objective.networks.keys() & networks.frozen.keys(),
+        drop_incomplete=drop_incomplete,
     )
     objective = _with_classes(objective, rows)
     live = _check_networks(objective, rows, networks)
     _check_bounds(objective, rows)
     hashes = row_hashes(rows)
-    plan_fn = _plan_fn(
-        batch_plan or objective.leading.plan, rows, hashes, pos_neg_ratio, rows_per_label
-    )
+    suits = objective.leading.plan if cluster_column is None else "clusters"
+    plan_fn = _plan_fn(batch_plan or suits, rows, hashes, pos_neg_ratio, rows_per_label)
     plan = BatchPlan(partial(plan_fn, batch_size=batch_size, seed=seed))
     return Task(
         objective,
@@ -109,7 +129,7 @@ def open_task(
             rows,
             roles,
             plan,
-            _tokenizers(networks, objective, rows, live, prompts, buckets),
+            _tokenizers(networks, objective, rows, live, prompts, prompt_texts or {}, buckets),
             live,
             shards=shards,
             split_lengths=split_lengths,
@@ -148,10 +168,24 @@ def _plan_fn(
         return partial(no_duplicates_plan, hashes)
     if name == "contrastive_tension":
         return partial(contrastive_tension_plan, len(rows), pos_neg_ratio=pos_neg_ratio)
+    if name == "clusters":
+        if "clusters" not in rows.label_types:
+            raise DataError("the plan clusters needs their numbers; name a cluster_column")
+        return partial(cluster_plan, rows.labels("clusters", range(len(rows))))
     if rows.label_types.get("labels") is not int:
         raise DataError("the plan group_by_label needs class labels; the loss has none")
     labels = rows.labels("labels", range(len(rows)))
     return partial(group_by_label_plan, labels, rows_per_label=rows_per_label)
+
+
+def _with_clusters(columns: Any, cluster_column: str | None) -> Any:
+    """Adds the column of clusters to the named ones."""
+    if cluster_column is None:
+        return columns
+    if isinstance(columns, Mapping):
+        return {**columns, "clusters": cluster_column}
+    named = columns.split(",") if isinstance(columns, str) else list(columns or ())
+    return [*named, f"clusters={cluster_column}"]
 
 
 def _with_classes(objective: WeightedSum, rows: Rows) -> WeightedSum:
@@ -214,6 +248,7 @@ def _tokenizers(
     rows: Rows,
     live: dict[str, tuple[str, ...]],
     prompts: Sequence[str | None],
+    prompt_texts: Mapping[str, str],
     buckets: Sequence[int] | None,
 ) -> dict[str, tuple[TextTokenizer, str]]:
     def in_buckets(tokenizer: TextTokenizer) -> TextTokenizer:
@@ -225,6 +260,12 @@ def _tokenizers(
     others = (*rows.text_roles[1:], "negatives")
     tokenizers = {rows.text_roles[0]: (tokenizer, of_query)}
     tokenizers |= dict.fromkeys(others, (tokenizer, of_document))
+    if unknown := prompt_texts.keys() - tokenizers.keys():
+        raise DataError(
+            f"there is no text {min(unknown)} to put a prompt before; there are"
+            f" {', '.join(tokenizers)}"
+        )
+    tokenizers |= {role: (tokenizer, prompt) for role, prompt in prompt_texts.items()}
     for role in objective.leading.decoded:
         assert networks.decoder is not None
         tokenizers[role] = in_buckets(networks.decoder.tokenizer), ""

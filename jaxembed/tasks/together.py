@@ -53,6 +53,17 @@ class Tasks:
         name, rows = self.plan.rows(step)
         return {name: self.tasks[name].make.batch(rows, step)}
 
+    def describe(self, step: int) -> list[dict[str, Any]]:
+        """Returns the rows of the batch of a step: their numbers, texts and labels."""
+        name, indices = "", None
+        if self.single is None:
+            name, indices = self.plan.rows(step)
+        task = self.single or self.tasks[name]
+        indices = task.plan.rows(step) if indices is None else indices
+        first = indices if indices.ndim == 1 else indices[:, 0]
+        rows = task.rows.describe(first[first >= 0])
+        return [{"step": step + 1, **({"task": name} if name else {}), **row} for row in rows]
+
     def count(self, batch: Mapping[str, Any]) -> dict[str, int]:
         """Counts the rows, the tokens, and the places with their padding, of a batch."""
         parts = self._parts(batch).values()

@@ -1,0 +1,165 @@
+"""How well similarity tells pairs of texts that belong together from pairs that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Int
+
+from jaxembed.evaluators.protocols import EmbedFn, Role, embed_texts
+from jaxembed.evaluators.similarity import PAIRED_SIMILARITIES, PairedSimilarity
+from jaxembed.metrics.binary import average_precision, best_accuracy, best_f1, matthews
+
+DISTANCES = ("euclidean", "manhattan")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BinaryClassificationEvaluator:
+    """Calls `left[i]` and `right[i]` a pair if they are more similar than a threshold.
+
+    Gives, for each similarity, `cosine_accuracy` and `cosine_f1` at their best thresholds
+    (`cosine_accuracy_threshold`, `cosine_f1_threshold`), `cosine_precision`, `cosine_recall` and
+    the correlation `cosine_mcc` at that of F1, and the average precision `cosine_ap`: those of
+    `jaxembed.metrics.binary` and of sentence-transformers' `BinaryClassificationEvaluator`. The
+    threshold of a distance is a distance: pairs at most that far apart belong together.
+
+    Args:
+        left: Texts.
+        right: Texts, one for each of `left`.
+        labels: 1 where the texts belong together, 0 where they do not; both must occur.
+        similarities: Any of "cosine", "dot", "euclidean" and "manhattan".
+
+    Raises:
+        ValueError: The lengths differ or are 0, a text is none, a label is not 0 or 1, all labels
+            are equal, or a similarity is unknown.
+
+    Source: Dolan and Brockett, "Automatically Constructing a Corpus of Sentential Paraphrases",
+    2005.
+
+    >>> evaluator = BinaryClassificationEvaluator(["a", "a"], ["b", "abcd"], [1, 0])
+    >>> def embed(texts, *, role):
+    ...     return np.array([[len(text), 1] for text in texts], np.float32)
+    >>> evaluator.evaluate(embed)["cosine_ap"]
+    1.0
+    """
+
+    left: Sequence[str]
+    right: Sequence[str]
+    labels: Sequence[int]
+    similarities: Sequence[PairedSimilarity] = ("cosine",)
+
+    def __post_init__(self) -> None:
+        check_texts(left=self.left, right=self.right)
+        if len(self.labels) != len(self.left):
+            raise ValueError(
+                f"every pair needs a label, got {len(self.labels)} for {len(self.left)} pairs"
+            )
+        for row, label in enumerate(self.labels):
+            if label not in (0, 1):
+                raise ValueError(f"labels must be 0 or 1, but label {row} is {label!r}")
+        if all(label == self.labels[0] for label in self.labels):
+            raise ValueError(f"all labels are {self.labels[0]}: nothing to tell apart")
+        check_similarities(self.similarities)
+
+    @property
+    def main_metric(self) -> str:
+        """The name of the metric that ranks models: average precision by the first similarity."""
+        return f"{self.similarities[0]}_ap"
+
+    def evaluate(self, embed: EmbedFn) -> dict[str, float]:
+        """Embeds each text once (role None); returns `{"cosine_accuracy": …, …}`."""
+        embeddings, rows = embed_distinct(embed, [*self.left, *self.right], role=None)
+        left, right = np.split(rows, 2)
+        labels = np.asarray(self.labels, np.int32)
+        values = {}
+        for similarity in self.similarities:
+            scores = pair_scores(embeddings, embeddings, left, right, similarity=similarity)
+            accuracy, f1 = best_accuracy(scores, labels), best_f1(scores, labels)
+            sign = -1 if similarity in DISTANCES else 1  # thresholds as distances
+            found = {
+                "accuracy": accuracy.accuracy,
+                "accuracy_threshold": sign * accuracy.threshold,
+                "f1": f1.f1,
+                "f1_threshold": sign * f1.threshold,
+                "precision": f1.precision,
+                "recall": f1.recall,
+                "ap": average_precision(scores, labels),
+                "mcc": matthews(scores, labels, threshold=f1.threshold),
+            }
+            values |= {f"{similarity}_{name}": value for name, value in found.items()}
+        return values
+
+
+def embed_distinct(
+    embed: EmbedFn, texts: Iterable[str], *, role: Role | None
+) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
+    """Embeds each distinct text once; text i has the embedding at `rows[i]`."""
+    distinct: dict[str, int] = {}
+    rows = np.array([distinct.setdefault(text, len(distinct)) for text in texts])
+    return embed_texts(embed, list(distinct), role=role), rows
+
+
+def pair_scores(
+    left: np.ndarray,
+    right: np.ndarray,
+    left_rows: Int[np.ndarray, " n"],
+    right_rows: Int[np.ndarray, " n"],
+    *,
+    similarity: PairedSimilarity,
+    block: int = 8192,
+) -> Float[np.ndarray, " n"]:
+    """Computes the similarity of `left[left_rows[i]]` and `right[right_rows[i]]`.
+
+    The embeddings stay in host memory, and `block` pairs at a time visit the device. One program is
+    compiled for all blocks: the last is filled up; fewer pairs than a block take a power of two.
+    """
+    if left.shape[1] != right.shape[1]:
+        raise ValueError(
+            f"queries and documents must be embedded to one width, "
+            f"got {left.shape[1]} and {right.shape[1]}"
+        )
+    n = len(left_rows)
+    block = min(block, 1 << (n - 1).bit_length())
+    scores = np.empty(n, np.float32)
+    for start in range(0, n, block):
+        part = np.minimum(np.arange(start, start + block), n - 1)
+        pair = left[left_rows[part]], right[right_rows[part]]
+        found = paired(*jax.device_put([x.astype(np.float32) for x in pair]), similarity=similarity)
+        scores[start : start + block] = np.asarray(found)[: n - start]
+    return scores
+
+
+@partial(jax.jit, static_argnames="similarity")
+def paired(
+    left: Float[Array, "n d"], right: Float[Array, "n d"], *, similarity: PairedSimilarity
+) -> Float[Array, " n"]:
+    return PAIRED_SIMILARITIES[similarity](left, right)
+
+
+def check_texts(**columns: Sequence[str]) -> None:
+    """Refuses columns of different lengths or of none, and names the first row without a text."""
+    for name, column in columns.items():
+        if isinstance(column, str):
+            raise ValueError(f"{name} must be a sequence of texts, got the text {column!r}")
+    lengths = tuple(len(column) for column in columns.values())
+    if len(set(lengths)) > 1 or lengths[0] < 1:
+        names = " and ".join(columns)
+        raise ValueError(f"{names} must have the same length, 1 or more, got {lengths}")
+    for name, column in columns.items():
+        for row, text in enumerate(column):
+            if not isinstance(text, str):
+                raise ValueError(f"{name} must be texts, but row {row} is {text!r}: drop the row")
+
+
+def check_similarities(similarities: Sequence[str]) -> None:
+    known = sorted(PAIRED_SIMILARITIES)
+    if isinstance(similarities, str) or len(similarities) == 0:
+        raise ValueError(f"similarities must be some of {known}, got {similarities!r}")
+    for similarity in similarities:
+        if similarity not in PAIRED_SIMILARITIES:
+            raise ValueError(f"similarity must be one of {known}, got {similarity!r}")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import jax
 import numpy as np
-from jax import Array
-from jaxtyping import Float, Int
 
-from jaxembed.evaluators.protocols import EmbedFn, Role, embed_texts
-from jaxembed.evaluators.similarity import PAIRED_SIMILARITIES, PairedSimilarity
+from jaxembed.evaluators.pairs import check_similarities, check_texts, embed_distinct, pair_scores
+from jaxembed.evaluators.protocols import EmbedFn
+from jaxembed.evaluators.similarity import PairedSimilarity
 from jaxembed.metrics.binary import average_precision, best_accuracy, best_f1, matthews
 
 DISTANCES = ("euclidean", "manhattan")
@@ -93,73 +90,3 @@ class BinaryClassificationEvaluator:
             }
             values |= {f"{similarity}_{name}": value for name, value in found.items()}
         return values
-
-
-def embed_distinct(
-    embed: EmbedFn, texts: Iterable[str], *, role: Role | None
-) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
-    """Embeds each distinct text once; text i has the embedding at `rows[i]`."""
-    distinct: dict[str, int] = {}
-    rows = np.array([distinct.setdefault(text, len(distinct)) for text in texts])
-    return embed_texts(embed, list(distinct), role=role), rows
-
-
-def pair_scores(
-    left: np.ndarray,
-    right: np.ndarray,
-    left_rows: Int[np.ndarray, " n"],
-    right_rows: Int[np.ndarray, " n"],
-    *,
-    similarity: PairedSimilarity,
-    block: int = 8192,
-) -> Float[np.ndarray, " n"]:
-    """Computes the similarity of `left[left_rows[i]]` and `right[right_rows[i]]`.
-
-    The embeddings stay in host memory, and `block` pairs at a time visit the device. One program is
-    compiled for all blocks: the last is filled up; fewer pairs than a block take a power of two.
-    """
-    if left.shape[1] != right.shape[1]:
-        raise ValueError(
-            f"queries and documents must be embedded to one width, "
-            f"got {left.shape[1]} and {right.shape[1]}"
-        )
-    n = len(left_rows)
-    block = min(block, 1 << (n - 1).bit_length())
-    scores = np.empty(n, np.float32)
-    for start in range(0, n, block):
-        part = np.minimum(np.arange(start, start + block), n - 1)
-        pair = left[left_rows[part]], right[right_rows[part]]
-        found = paired(*jax.device_put([x.astype(np.float32) for x in pair]), similarity=similarity)
-        scores[start : start + block] = np.asarray(found)[: n - start]
-    return scores
-
-
-@partial(jax.jit, static_argnames="similarity")
-def paired(
-    left: Float[Array, "n d"], right: Float[Array, "n d"], *, similarity: PairedSimilarity
-) -> Float[Array, " n"]:
-    return PAIRED_SIMILARITIES[similarity](left, right)
-
-
-def check_texts(**columns: Sequence[str]) -> None:
-    """Refuses columns of different lengths or of none, and names the first row without a text."""
-    for name, column in columns.items():
-        if isinstance(column, str):
-            raise ValueError(f"{name} must be a sequence of texts, got the text {column!r}")
-    lengths = tuple(len(column) for column in columns.values())
-    if len(set(lengths)) > 1 or lengths[0] < 1:
-        names = " and ".join(columns)
-        raise ValueError(f"{names} must have the same length, 1 or more, got {lengths}")
-    for name, column in columns.items():
-        for row, text in enumerate(column):
-            if not isinstance(text, str):
-                raise ValueError(f"{name} must be texts, but row {row} is {text!r}: drop the row")
-
-
-def check_similarities(similarities: Sequence[str]) -> None:
-    known = sorted(PAIRED_SIMILARITIES)
-    if isinstance(similarities, str) or len(similarities) == 0:
-        raise ValueError(f"similarities must be some of {known}, got {similarities!r}")
-    for similarity in similarities:
-        if similarity not in PAIRED_SIMILARITIES:
-            raise ValueError(f"similarity must be one of {known}, got {similarity!r}")

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxembed.evaluators.binary_classification import check_texts
+from jaxembed.evaluators.pairs import check_texts
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
 from jaxembed.metrics.binary import average_precision, best_f1
 from jaxembed.search import top_k_search

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float
 
-from jaxembed.evaluators.binary_classification import (
+from jaxembed.evaluators.pairs import (
     check_similarities,
     check_texts,
     embed_distinct,

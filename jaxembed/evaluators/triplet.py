@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxembed.evaluators.binary_classification import (
+from jaxembed.evaluators.pairs import (
     check_similarities,
     check_texts,
     embed_distinct,

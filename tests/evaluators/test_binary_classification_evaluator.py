@@ -3,12 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxembed.evaluators import Evaluator, binary_classification
-from jaxembed.evaluators.binary_classification import (
-    BinaryClassificationEvaluator,
-    pair_scores,
-    paired,
-)
+from jaxembed.evaluators import BinaryClassificationEvaluator, Evaluator, pairs
+from jaxembed.evaluators.pairs import pair_scores, paired
 from tests.goldens.evaluators.pairs import KINDS, named, read_pairs
 
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
@@ -98,7 +94,7 @@ def test_any_number_of_pairs_runs_in_one_program_of_one_block(monkeypatch):
         shapes.add((left.shape, right.shape))
         return paired(left, right, similarity=similarity)
 
-    monkeypatch.setattr(binary_classification, "paired", watched)
+    monkeypatch.setattr(pairs, "paired", watched)
     embeddings = np.ones((9, 24), np.float32)
     for n in (16, 15, 9, 100, 33):
         rows = np.arange(n) % 9

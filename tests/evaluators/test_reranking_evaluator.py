@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from jaxembed.evaluators import Evaluator
-from jaxembed.evaluators.binary_classification import pair_scores
+from jaxembed.evaluators.pairs import pair_scores
 from jaxembed.evaluators.reranking import RerankingEvaluator, shared
 from tests.goldens.evaluators.pairs import KINDS, named, read_pairs
 

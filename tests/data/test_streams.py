@@ -13,7 +13,8 @@ import pytest
 from datasets import Dataset
 
 from jaxembed.data import DataError, Shards, bind_columns, make_batch, stream_files
-from jaxembed.data.plans import shuffled
+from jaxembed.data.draws import WeightedRows, WeightedSteps, temperature_weights
+from jaxembed.data.plans import BatchPlan, plain_plan, shuffled
 from jaxembed.data.stream_files import find_files
 from jaxembed.data.stream_rows import bind_stream
 from jaxembed.data.streams import FILES, WINDOWS, Stream, StreamPlan
@@ -547,3 +548,106 @@ def test_a_column_of_lists_of_texts_is_refused(tmp_path):
         DataError, match=r"0.parquet: column 'positive' has lists .* 'positives': write"
     ):
         bind_stream(Stream(file), PAIRS)
+
+
+SHARES = {"web": 0.6, "books": 0.3, "code": 0.0999, "rare": 0.0001}
+
+
+def test_of_256_steps_each_source_has_its_share():
+    steps = WeightedSteps(list(SHARES), {name: 7 * share for name, share in SHARES.items()})
+    found = [steps.locate(step)[0] for step in range(40 * 256)]
+    for start in range(0, len(found), 256):
+        for name, share in SHARES.items():
+            assert abs(found[start : start + 256].count(name) - 256 * share) < 1
+    for name, share in SHARES.items():
+        assert abs(found.count(name) - len(found) * share) < 2
+    assert found[:256] != sorted(found[:256])
+
+
+def test_the_batches_of_each_source_come_one_after_the_other_in_any_order_of_asking():
+    steps = WeightedSteps(list(SHARES), SHARES, seed=2)
+    located = [steps.locate(step) for step in range(1500)]
+    for name in SHARES:
+        numbers = [number for source, number in located if source == name]
+        assert numbers == list(range(len(numbers)))
+    for step in (1499, 3, 700):
+        assert WeightedSteps(list(SHARES), SHARES, seed=2).locate(step) == located[step]
+    assert pickle.loads(pickle.dumps(steps)).locate(700) == located[700]
+    assert [WeightedSteps(list(SHARES), SHARES).locate(step) for step in range(1500)] != located
+
+
+def test_draws_go_on_without_an_end():
+    steps = WeightedSteps(["a", "b"], {"a": 2, "b": 1})
+    for step in (2**20 - 1, 2**20, 10**7, 10**12):
+        before, (name, number) = steps.locate(step - 1), steps.locate(step)
+        if before[0] == name:
+            assert number == before[1] + 1
+        assert abs(number - step * {"a": 2 / 3, "b": 1 / 3}[name]) < 100 + 1e-6 * step
+
+
+def test_the_draws_are_the_same_for_ever():
+    """Recorded values: a change here would make every saved run resume with other rows."""
+    steps = WeightedSteps("abc", {"a": 3, "b": 2, "c": 1}, seed=5)
+    assert "".join(steps.locate(step)[0] for step in range(300, 320)) == "cbacbaaccabaaaababab"
+    rows = WeightedRows("abc", {"a": 3, "b": 2, "c": 1}, 10)
+    assert [[len(span) for span in rows.locate(step).values()] for step in range(4)] == [
+        [5, 4, 1],
+        [5, 3, 2],
+        [5, 4, 1],
+        [5, 3, 2],
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 10, 1024])
+def test_a_mixed_batch_has_each_share_and_many_have_it_exactly(batch_size):
+    rows = WeightedRows(list(SHARES), SHARES, batch_size)
+    before = dict.fromkeys(SHARES, 0)
+    for step in range(5000):
+        spans = rows.locate(step)
+        assert sum(map(len, spans.values())) == batch_size
+        for name, span in spans.items():
+            assert span.start == before[name]
+            assert abs(len(span) - batch_size * SHARES[name]) < 1
+            before[name] = span.stop
+    for name, share in SHARES.items():
+        assert abs(before[name] - 5000 * batch_size * share) < 8
+    assert [len(span) for span in WeightedRows("ab", {"a": 1, "b": 4}, 10).locate(0).values()] == [
+        2,
+        8,
+    ]
+
+
+def test_plans_of_any_kind_are_drawn_from():
+    kept = BatchPlan(lambda epoch: plain_plan(5, 2, seed=0, epoch=epoch))
+    plans = {"kept": kept, "streamed": StreamPlan(2)}
+    steps = WeightedSteps(list(plans), {"kept": 1, "streamed": 1})
+    drawn = [(name, plans[name].rows(number)) for name, number in map(steps.locate, range(40))]
+    streamed = np.concatenate([rows for name, rows in drawn if name == "streamed"])
+    assert streamed.tolist() == list(range(len(streamed)))
+
+
+def test_the_higher_the_temperature_the_more_alike_the_weights():
+    sizes = {"web": 8_000_000, "books": 1000}
+    assert temperature_weights(sizes, 1) == {"web": 1, "books": 1000 / 8_000_000}
+    assert temperature_weights(sizes, 3) == {"web": 1, "books": pytest.approx(0.05)}
+    with pytest.raises(DataError, match="temperature must be positive; got 0"):
+        temperature_weights(sizes, 0)
+    with pytest.raises(DataError, match="the size of 'web' must be positive; got 0"):
+        temperature_weights({"web": 0}, 1)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf")])
+def test_weights_that_say_nothing_are_refused(wrong):
+    with pytest.raises(DataError, match=f"the weight of 'b' must be positive; got {wrong} .to do"):
+        WeightedSteps(["a", "b"], {"a": 1, "b": wrong})
+
+
+def test_weights_that_are_missing_are_refused():
+    with pytest.raises(DataError, match="'b' has no weight; give all a weight, or none"):
+        WeightedRows(["a", "b"], {"a": 1}, 4)
+    with pytest.raises(DataError, match="there is a weight for 'c', which is none of a, b"):
+        WeightedRows(["a", "b"], {"a": 1, "b": 1, "c": 1}, 4)
+    with pytest.raises(DataError, match="there is nothing to draw from"):
+        WeightedSteps([], {})
+    with pytest.raises(DataError, match="batch_size must be 1 or more; got 0"):
+        WeightedRows(["a"], {"a": 1}, 0)

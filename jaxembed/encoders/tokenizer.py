@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from jaxembed.encoders.tokenizer_file import (
     read_tokenizer,
 )
 
+if TYPE_CHECKING:
+    from jaxembed.encoders.token_cache import TokenCache
+
 # Lengths that texts are padded to. Every length that occurs is one more program to compile.
 BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
 
@@ -28,28 +32,36 @@ class TextTokenizer:
     """Tokenizes texts and pads them to the smallest bucket that holds the longest.
 
     `prompt_counts` False leaves the tokens of a prompt out of the pooling, as some models want it.
+    Texts that the `cache` has are not tokenized again.
     """
 
     tokenizer: Any
     max_length: int
     buckets: tuple[int, ...] = BUCKETS
     prompt_counts: bool = True
+    cache: TokenCache | None = None
+
+    def __post_init__(self) -> None:
+        if self.cache is not None and self.cache.max_length != self.max_length:
+            raise EncoderError(
+                f"the token cache is for max_length {self.cache.max_length}, the tokenizer has"
+                f" {self.max_length}; open it again by with_cache"
+            )
 
     def __call__(self, texts: Sequence[str], prompt: str = "") -> dict[str, np.ndarray]:
         """Returns `input_ids` and `attention_mask`, int32 `[n t]`, of the texts behind the prompt.
 
         With a prompt that does not count there is a `pooling_mask [n t]` too.
         """
-        ids = self._ids([prompt + text for text in texts])
-        longest = max(map(len, ids), default=0)
-        width = self.width(longest)
+        ids, lengths = self.ids([prompt + text for text in texts])
+        width = self.width(int(lengths.max(initial=0)))
         left = self.tokenizer.padding_side == "left"
-        lengths = np.array([len(row) for row in ids])[:, None]
+        lengths = lengths[:, None]
         starts = width - lengths if left else 0
         position = np.arange(width)[None, :] - starts  # within the row's own tokens
         attention = (position >= 0) & (position < lengths)
-        input_ids = np.full((len(ids), width), self.tokenizer.pad_token_id or 0, np.int32)
-        input_ids[attention] = np.fromiter((token for row in ids for token in row), np.int32)
+        input_ids = np.full((len(texts), width), self.tokenizer.pad_token_id or 0, np.int32)
+        input_ids[attention] = ids
         tokens = {"input_ids": input_ids, "attention_mask": attention.astype(np.int32)}
         if prompt and not self.prompt_counts:
             pooled = attention & (position >= self._prompt_length(prompt))
@@ -71,6 +83,26 @@ class TextTokenizer:
     def with_buckets(self, buckets: Sequence[int]) -> TextTokenizer:
         """Returns the same with other lengths to pad to."""
         return replace(self, buckets=tuple(sorted(buckets)))
+
+    def with_cache(self, folder: str | Path) -> TextTokenizer:
+        """Returns the same with the tokens that `cache_tokens` wrote into the folder."""
+        from jaxembed.encoders.token_cache import TokenCache
+
+        return replace(self, cache=TokenCache.open(self, folder))
+
+    def ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ids of all tokens, int32, one text after the other, and their numbers `[n]`.
+
+        Texts stand without a prompt, special tokens are among the ids.
+        """
+        if self.cache is not None:
+            return self.cache.ids(texts, self._tokenized)
+        return self._tokenized(texts)
+
+    def _tokenized(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        lists = self._ids(list(texts))
+        lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+        return np.fromiter(chain.from_iterable(lists), np.int32, lengths.sum()), lengths
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         encoded = self.tokenizer(

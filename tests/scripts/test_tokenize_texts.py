@@ -79,17 +79,20 @@ def test_wrong_input_is_refused_before_anything_is_written(tokenize, tmp_path, f
     assert not (tmp_path / "tokens").exists()
 
 
-def test_as_users_run_it(tmp_path):
-    command = [sys.executable, str(ROOT / "scripts/tokenize_texts.py"), str(TINY)]
-    command += ["--data", "wordnet-gloss", "--split", "test[:50]", "--cache", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment(1))
-    assert result.returncode == 0, result.stderr
-    texts = open_dataset("wordnet-gloss", split="test[:50]")["query"][:]
-    assert all(cached(tmp_path, texts))
-    file = next(tmp_path.glob("*/*.arrow"))
+def test_a_damaged_cache_is_one_line(tokenize, tmp_path):
+    tokenize()
+    file = next(tmp_path.glob("tokens/*/*.arrow"))
     file.write_bytes(file.read_bytes()[:-1])
+    command = [sys.executable, str(ROOT / "scripts/tokenize_texts.py"), str(TINY)]
+    command += ["--data", str(tmp_path / "rows.jsonl"), "--cache", str(tmp_path / "tokens")]
     result = subprocess.run(command, capture_output=True, text=True, env=environment(1))
     assert (result.returncode, result.stderr) == (
         2,
         f"error: {file} is damaged; delete it, its texts are tokenized again\n",
     )
+
+
+def test_the_embedded_set(tokenize, tmp_path):
+    tokenize(data=("wordnet-gloss",), split="test[:50]", columns=("query",))
+    texts = open_dataset("wordnet-gloss", split="test[:50]")["query"][:]
+    assert all(cached(tmp_path / "tokens", texts))

@@ -25,9 +25,9 @@ class Suite:
             metric that all evaluators share, or else the main metric of the first.
 
     Raises:
-        ValueError: No evaluators, something that is none, a name that is "mean", empty or has a
-            "/", or a main metric of no evaluator. While evaluating: a main metric that is not
-            there.
+        ValueError: No evaluators, something that is none, a name that is "mean", empty, no string
+            or has a "/", or a main metric of no evaluator. While evaluating: a main metric that is
+            not there.
 
     The mean over data sets: Thakur et al., "BEIR: A Heterogeneous Benchmark for Zero-shot
     Evaluation of Information Retrieval Models", 2021.
@@ -50,9 +50,9 @@ class Suite:
         if len(self.evaluators) == 0:
             raise ValueError("a suite needs at least one evaluator, got none")
         for name, evaluator in self.evaluators.items():
-            if name in ("", MEAN) or "/" in name:
+            if not isinstance(name, str) or name in ("", MEAN) or "/" in name:
                 raise ValueError(
-                    f"the name {name!r} of an evaluator must not be {MEAN!r} or empty or have a '/'"
+                    f"an evaluator needs a name that has no '/' and is not {MEAN!r}, got {name!r}"
                 )
             if not isinstance(evaluator, Evaluator):
                 raise ValueError(f"{name} is {evaluator!r}, not an evaluator")

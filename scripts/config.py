@@ -9,39 +9,32 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from data_flags import DataFlags
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # pyright: ignore[reportPrivateImportUsage]
+from keeping_flags import KeepingFlags
 from loss_flags import LossFlags
 
 from jaxembed.objectives import REGISTRY
+from jaxembed.training.loggers import check_logger
 
 Texts = tuple[str, ...]
-Plan = Literal["plain", "no_duplicates", "group_by_label", "contrastive_tension"]
+Plan = Literal["plain", "no_duplicates", "group_by_label", "contrastive_tension", "clusters"]
 
 
 @dataclass(frozen=True)
 class RunFlags:
-    """The flags of a run, without the settings of losses."""
+    """The flags of a run, without those of its data, of losses and of what it keeps."""
 
-    # What is trained, on what
+    # What is trained
     model: str = "all-MiniLM-L6-v2"
     """A folder, or the name of a model on the hub."""
-    data: Texts = ("wordnet-gloss",)
-    """The embedded set, files (parquet, json, jsonl, csv, tsv, arrow), a folder, or a hub name."""
-    split: str = "train"
-    """The split of a set that has several."""
-    columns: Texts = ()
-    """Columns in the order of the loss's roles, or role=column; found by name if empty."""
-    hard_negatives: bool = False
-    """Also uses the columns of negatives that the data has."""
     loss: Texts = ("multiple_negatives_ranking",)
     """An objective such as cosent, or several to be added up. The README has the table of all."""
     loss_weights: tuple[float, ...] = ()
     """The weight of each loss in the sum; 1 for all if empty."""
     inner_loss: str | None = None
     """What matryoshka, matryoshka_2d and adaptive_layer wrap (multiple_negatives_ranking)."""
-    tasks: Path | None = None
-    """A TOML file of several tasks instead, each with data and loss of its own."""
-    mix: Literal["proportional", "round_robin"] = "proportional"
-    """How tasks take turns."""
     output: Path = Path("runs/wordnet-gloss")
     """The folder of the run: log, checkpoints, picture, and the model in the end."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
@@ -97,6 +90,8 @@ class RunFlags:
     """Of the plan contrastive_tension: one pair of so many is of a text with itself."""
     rows_per_label: int = 2
     """Of the plan group_by_label: rows of each label that a batch visits."""
+    cluster_column: str | None = None
+    """Numbers of clusters, whose rows then come together (the plan clusters)."""
     deletion_ratio: float = 0.6
     """Share of the words that denoising deletes."""
     learning_rate: float = 2e-4
@@ -152,32 +147,9 @@ class RunFlags:
     host_timeout_s: float = 300.0
     """Seconds until a host that does not come, or falls silent, counts as lost."""
 
-    # What is measured and kept
-    evaluate: str = "auto"
-    """A folder of corpus, queries and qrels, or a file of scored pairs; "none"; or "auto", which
-    is the embedded set's own evaluation for the embedded set."""
-    evaluate_columns: Texts = ()
-    """The two text columns and the score of the scored pairs; found by name if empty."""
-    evaluate_every: int = 60
-    """Steps between evaluations."""
-    query_prompt: str | None = None
-    """Name of the model's prompt for queries (the first text column)."""
-    document_prompt: str | None = None
-    """Name of the model's prompt for documents (the other text columns)."""
-    checkpoint_every: int = 60
-    """Steps between checkpoints."""
-    keep: int = 2
-    """Checkpoints that are kept, besides the best."""
-    save_best: bool = False
-    """Saves the model of the best evaluation instead of the last."""
-    log_every: int = 10
-    """Steps between printed lines, where there is no terminal."""
-    tensorboard: bool = False
-    """Also writes TensorBoard files (extra log)."""
-
 
 @dataclass(frozen=True)
-class Config(LossFlags, RunFlags):
+class Config(LossFlags, KeepingFlags, DataFlags, RunFlags):
     """Trains a text encoder: texts in files in, a sentence-transformers folder out."""
 
 
@@ -189,15 +161,27 @@ class ConfigError(ValueError):
 SETTINGS = tuple(field.name for field in dataclasses.fields(LossFlags))
 OF_A_TASK = (
     *SETTINGS,
-    *("data", "split", "columns", "hard_negatives", "loss", "loss_weights", "inner_loss"),
-    *("batch_size", "batch_plan", "pos_neg_ratio", "rows_per_label", "deletion_ratio"),
-    *("query_prompt", "document_prompt"),
+    *(
+        "data",
+        "data_weights",
+        "weight",
+        "stream",
+        "window",
+        "split",
+        "columns",
+        "hard_negatives",
+        "drop_incomplete",
+        "prompts",
+    ),
+    *("loss", "loss_weights", "inner_loss"),
+    *("batch_size", "batch_plan", "pos_neg_ratio", "rows_per_label", "cluster_column"),
+    *("deletion_ratio", "query_prompt", "document_prompt"),
 )
 # What may differ between a run and its continuation.
 FREE = (
-    *("output", "resume", "overwrite", "workers", "cache", "checkpoint_every", "keep", "save_best"),
-    *("evaluate", "evaluate_columns", "evaluate_every", "log_every", "tensorboard"),
+    *("output", "resume", "overwrite", "workers", "cache"),
     *("fsdp", "tensor", "ring"),
+    *(field.name for field in dataclasses.fields(KeepingFlags) if "prompt" not in field.name),
 )
 # What belongs to a host rather than to the run, and what may be said anew beside --resume.
 OF_HOST = ("coordinator", "n_hosts", "host_index", "host_timeout_s")
@@ -222,6 +206,8 @@ def continued(config: Config) -> Config:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
     }
+    if unknown := values.keys() - {field.name for field in dataclasses.fields(config)}:
+        raise ConfigError(f"{file} is of another version: there is no flag {min(unknown)}")
     for name in ("cache", "tasks"):
         values[name] = values[name] and Path(values[name])
     anew = {name: getattr(config, name) for name in (*OF_HOST, *OF_DEVICES)}
@@ -239,9 +225,11 @@ def check(config: Config) -> None:
         "epochs",
         "batch_size",
         "mini_batch_size",
-        "evaluate_every",
         "checkpoint_every",
         "keep",
+        "early_stopping",
+        "average_last",
+        "max_skipped",
         "log_every",
         "lora_rank",
         "fsdp",
@@ -252,6 +240,22 @@ def check(config: Config) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1; got {value}")
+    if not config.evaluate_every > 0:
+        raise ConfigError(
+            f"evaluate_every must be a number of steps, or a share of them between 0 and 1; got"
+            f" {config.evaluate_every}"
+        )
+    if wrong := [prompt for prompt in config.prompts if "=" not in prompt]:
+        raise ConfigError(f"--prompts {wrong[0]!r} names no role; write anchors=… before it")
+    for name in config.log_to:
+        check_logger(name)
+    if config.push_to_hub is not None:
+        try:
+            validate_repo_id(config.push_to_hub)
+        except HFValidationError as error:
+            raise ConfigError(f"--push-to-hub {str(error).splitlines()[0]}") from None
+    if config.average_last > 1 and config.save_best:
+        raise ConfigError("give either --save-best or --average-last")
     if config.layer_decay is not None and not 0 < config.layer_decay <= 1:
         raise ConfigError(f"layer_decay must lie in (0, 1]; got {config.layer_decay}")
     if not config.lora_alpha > 0:

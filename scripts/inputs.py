@@ -1,23 +1,20 @@
-"""What a run reads, as its flags say: networks, tasks and their data, the evaluation."""
+"""What a run reads, as its flags say: networks, tasks and their data."""
 
 from __future__ import annotations
 
 import dataclasses
 import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from config import OF_A_TASK, SETTINGS, Config, ConfigError, check
 from xxhash import xxh3_64
 
-from jaxembed.data import Shards, bind_columns, open_dataset, wordnet_gloss_retrieval
+from jaxembed.data import Shards, Stream, open_dataset, temperature_weights
 from jaxembed.encoders import Encoder, load, load_decoder, tied_decoder
-from jaxembed.evaluators import Evaluator, RetrievalEvaluator, SimilarityEvaluator
 from jaxembed.objectives import ALIASES, REGISTRY, WeightedSum, as_sum, named
-from jaxembed.tasks import Networks, Tasks, open_task
-from jaxembed.typing import Roles
+from jaxembed.tasks import Networks, Task, Tasks, open_task
 
 
 def open_networks(config: Config, objectives: Iterable[WeightedSum]) -> Networks:
@@ -126,54 +123,75 @@ def open_tasks(config: Config, shards: Shards) -> Tasks:
             raise ConfigError(
                 f"batch_size {one.batch_size} is no multiple of {shards.count} devices"
             )
-        source: Any = one.data[0] if len(one.data) == 1 else list(one.data)
+        dataset, mixture = open_source(one)
         tasks[name] = open_task(
             networks,
             objectives[name],
-            open_dataset(source, split=one.split),
+            dataset,
             columns=one.columns,
             use_negatives=one.hard_negatives,
+            drop_incomplete=one.drop_incomplete,
             batch_size=one.batch_size,
             batch_plan=one.batch_plan,
             pos_neg_ratio=one.pos_neg_ratio,
             rows_per_label=one.rows_per_label,
+            cluster_column=one.cluster_column,
+            mixture=mixture,
             deletion_ratio=one.deletion_ratio,
             prompts=(one.query_prompt, one.document_prompt),
+            prompt_texts=dict(prompt.split("=", 1) for prompt in one.prompts),
             buckets=one.buckets,
             shards=shards,
             split_lengths=one.split_lengths and config.gradient_accumulation_steps == 1,
             packing=one.packing,
             seed=one.seed,
         )
-    return Tasks(networks, tasks, config.mix, config.seed)
+    weights = weights_of(config, configs, tasks)
+    return Tasks(networks, tasks, "weighted" if weights else config.mix, config.seed, weights)
 
 
-def open_evaluator(config: Config) -> Evaluator | None:
-    """Opens what the model is measured on; None if nothing."""
-    embedded = config.data == ("wordnet-gloss",) and config.tasks is None
-    if config.evaluate == "none" or (config.evaluate == "auto" and not embedded):
+def open_source(config: Config) -> tuple[Any, dict[str, tuple[int, float]] | None]:
+    """Opens the data of a task; with weights, the sources behind one another, and their sizes."""
+    data, weights = config.data, config.data_weights
+    if config.stream:
+        if weights:
+            raise ConfigError("streams are mixed by --tasks and --mix weighted, not --data-weights")
+        return Stream(data, window=config.window, seed=config.seed), None
+    if not weights:
+        return open_dataset(data[0] if len(data) == 1 else list(data), split=config.split), None
+    if len(weights) != len(data) or len({*data}) < len(data):
+        raise ConfigError(
+            f"--data-weights needs one weight for each of different data sets; got {len(weights)}"
+            f" weights for {', '.join(data)}"
+        )
+    from datasets import concatenate_datasets
+
+    sets = {name: open_dataset(name, split=config.split) for name in data}
+    names = [one.column_names for one in sets.values()]
+    common = [name for name in names[0] if all(name in others for others in names)]
+    if not common:
+        raise ConfigError(f"{' and '.join(data)} have no column in common")
+    sizes = {name: len(one) for name, one in sets.items()}
+    together = concatenate_datasets([one.select_columns(common) for one in sets.values()])
+    return together, {n: (sizes[n], weight) for n, weight in zip(data, weights, strict=True)}
+
+
+def weights_of(
+    config: Config, configs: Mapping[str, Config], tasks: Mapping[str, Task]
+) -> dict[str, float] | None:
+    """Returns the weight of each task, if they take turns by weight."""
+    given = {name: one.weight for name, one in configs.items() if one.weight is not None}
+    if given and config.mix != "weighted":
+        raise ConfigError(f"task {min(given)} has a weight; give --mix weighted")
+    if config.mix == "weighted":
+        return given if len(tasks) > 1 else None
+    if config.mix != "temperature" or len(tasks) == 1:
         return None
-    if config.evaluate == "auto":
-        return RetrievalEvaluator(*wordnet_gloss_retrieval())
-    folder = Path(config.evaluate)
-    if folder.is_dir():
-        tables = []
-        for name in ("corpus", "queries", "qrels"):
-            files = sorted(folder.glob(f"*{name}.*")) or sorted(folder.glob(f"{name}/test.*"))
-            if not files:
-                raise ConfigError(
-                    f"{folder} has no file {name}.parquet, .jsonl or .tsv to evaluate on"
-                )
-            tables.append(open_dataset(files[0]))
-        return RetrievalEvaluator.from_beir(*tables)
-    roles = Roles(("left", "right"), {"scores": float})
-    rows = bind_columns(open_dataset(config.evaluate), roles, config.evaluate_columns or None)
-    everything = range(len(rows))
-    return SimilarityEvaluator(
-        rows.texts("left", everything),
-        rows.texts("right", everything),
-        rows.labels("scores", everything).tolist(),
-    )
+    sizes = {name: task.size for name, task in tasks.items()}
+    if streams := [name for name, size in sizes.items() if size is None]:
+        raise ConfigError(f"task {streams[0]} is a stream without a size; give --mix weighted")
+    known = {name: size for name, size in sizes.items() if size is not None}
+    return temperature_weights(known, config.mix_temperature)
 
 
 def fingerprint(arrays: Iterable[Any]) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jax
 from config import SETTINGS, Config
 
 
@@ -37,26 +40,50 @@ def model_facts(
     return facts
 
 
-def show_results(console: Any, measured: list[dict[str, Any]], folder: Path, output: Path) -> None:
-    """Prints the metrics before and after, where everything is, and how to load the model."""
+def show_results(
+    console: Any, measured: list[dict[str, Any]], folder: Path, output: Path
+) -> list[tuple[str, ...]]:
+    """Prints the metrics before and after, where everything is, and how to load the model.
+
+    Returns all metrics before and after, with a header.
+    """
     from rich.table import Table
 
+    rows: list[tuple[str, ...]] = []
     if measured:
         before, after = measured[0], measured[-1]
         table = Table("metric", f"before (step {before['step']})", f"after (step {after['step']})")
-        shown = [name for name in after if name.endswith("@10")] or list(after)[2:]
-        for name in shown:
+        names = [name for name in after if name not in ("step", "kind") and name in before]
+        metrics = [name for name in names if not name.startswith("health/")]
+        for name in [name for name in metrics if name.endswith("@10")] or metrics:
             table.add_row(name, f"{before[name]:.4f}", f"{after[name]:.4f}")
         console.print(table)
+        rows = [("metric", f"step {before['step']}", f"step {after['step']}")]
+        rows += [(name, f"{before[name]:.4f}", f"{after[name]:.4f}") for name in names]
         write_json(output / "results.json", {"before": before, "after": after})
     console.print(
-        f"model    {folder}\npicture  {output / 'curve.png'}\nresults  {output / 'results.json'}\n"
+        f"model    {folder}\npicture  {output / 'curve.png'}\nreport   {output / 'report.html'}\n"
+        f"results  {output / 'results.json'}\n"
         "\nimport jaxembed\n"
         f'encoder = jaxembed.load("{folder}")\n'
         'embeddings = encoder.encode(["bank: They pulled the canoe up on the bank."])',
         highlight=False,
         soft_wrap=True,
     )
+    return rows
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what computes, and the device."""
+    packages = ("jaxembed", "jax", "jaxlib", "flax", "optax", "transformers", "datasets", "numpy")
+    found = {name: metadata.version(name) for name in packages}
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **found,
+        "platform": platform.platform(),
+        "devices": f"{len(jax.devices())} {device.device_kind}",
+    }
 
 
 def write_json(file: Path, content: Any) -> None:

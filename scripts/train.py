@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import shutil
-import signal
 import sys
 import time
 import traceback
@@ -25,13 +23,16 @@ from typing import Any
 import jax
 import numpy as np
 import tyro
-from config import Config, ConfigError, as_json, check, continued
-from inputs import fingerprint, open_evaluator
-from results import model_facts, show_results, write_json
-from training import open_training
+from config import Config, as_json, check, continued
+from finishing import chosen_state, finish
+from inputs import fingerprint
+from loop import Loop
+from measuring import Measuring
+from results import write_json
+from suites import open_evaluation
+from training import Training, open_training
 
 import jaxembed
-from jaxembed.data import load_batches
 from jaxembed.training import (
     LOST,
     Checkpoints,
@@ -42,10 +43,8 @@ from jaxembed.training import (
     Screen,
     end_process,
     join_cluster,
-    join_rows,
     make_mesh,
-    place_rows,
-    plot_run,
+    open_logger,
     read_log,
 )
 
@@ -65,14 +64,13 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     # Model, losses and data: all that can be wrong is found before anything is written
     mesh = make_mesh(fsdp=config.fsdp or 1, tensor=config.tensor or 1)
     training = open_training(config, mesh)
-    tasks, steps = training.tasks, training.steps
-    evaluator = open_evaluator(config)
+    steps, output = training.steps, config.output
+    evaluator = open_evaluation(config)
+    measuring = Measuring(config, evaluator, steps)
     hosts.agree({**training.fingerprints, "devices": describe(jax.local_devices())})
     state = training.create_state()
-    train_step = training.build_step()
 
     # The run's folder
-    output = config.output
     file = output / "config.json"  # an older run has fewer flags, here and in its checkpoints
     flags = json.loads(file.read_text()) if config.resume else as_json(config)
     if hosts.writes and not config.resume:
@@ -82,144 +80,66 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
         write_json(file, flags)
     hosts.exchange("folder", True)
     identity = training.identity(flags)
-    checkpoints = Checkpoints(output / "checkpoints", identity, keep=config.keep)
-    start = 0
+    keep = max(config.keep, config.average_last)
+    checkpoints = Checkpoints(output / "checkpoints", identity, keep=keep)
     if checkpoints.latest_step is not None:
         state = checkpoints.restore(state)
-        start = int(state.step)
-    log = RunLog(output if hosts.writes else None, from_step=start, tensorboard=config.tensorboard)
+    start = int(state.step)
+    before = read_log(output / "log.jsonl")
+    log = RunLog(None)
+    if hosts.writes:
+        loggers = [open_logger(name, output, flags, start) for name in config.log_to]
+        log = RunLog(output, from_step=start, loggers=loggers)
+    if start:
+        measuring.remember(record for record in before if record["step"] <= start)
     screen = Screen(steps, start=start, every=config.log_every, quiet=not hosts.writes)
     screen.say(
-        f"{config.model}: {sum(len(task.rows) for task in tasks.tasks.values()):,} rows,"
-        f" {steps} steps of {config.batch_size}, {describe(jax.devices())}"
+        f"{config.model}: {size_of(training)}, {steps} steps of {config.batch_size},"
+        f" {describe(jax.devices())}"
         f"{f' of {hosts.count} hosts' if hosts.count > 1 else ''}, run in {output}"
     )
+    for name, facts in training.facts.items():
+        for line in facts.lines():
+            screen.say(f"  {name + ': ' if name else ''}{line}")
     if start:
         screen.say(f"goes on after step {start}")
 
-    def evaluate(step: int) -> float | None:
-        """Measures the model after `step` steps; returns the metric that ranks checkpoints."""
-        if evaluator is None:
-            return None
-        begin = time.perf_counter()
-        current = training.trained(state)
-
-        def embed(texts: list[str], *, role: str | None) -> Any:
-            name = config.query_prompt if role == "query" else config.document_prompt
-            own = texts[hosts.index :: hosts.count]
-            return join_rows(current.encode(own, prompt_name=name), len(texts))
-
-        values = evaluator.evaluate(embed)
-        log.write(step, "evaluation", values)
-        seconds = time.perf_counter() - begin
-        value = values[evaluator.main_metric]
-        screen.say(f"step {step}: {evaluator.main_metric} {value:.4f}  ({seconds:.0f} s)")
-        return value
-
-    def together(batch: Any) -> tuple[Any, dict[str, int], int]:
-        """Tells the other hosts what this one has; returns the batch, its counts and the signal."""
-        here = {"shapes": tasks.shapes(batch), "counts": tasks.count(batch), "signal": stop.signal}
-        everywhere = hosts.exchange("step", here)
-        counts = {name: sum(host["counts"][name] for host in everywhere) for name in here["counts"]}
-        signal = max(host["signal"] for host in everywhere)
-        if hosts.count > 1:
-            batch = place_rows(tasks.share(batch, [host["shapes"] for host in everywhere]), mesh)
-        return batch, counts, signal
-
-    # The loop. The metrics of a step are read while the next one runs
-    stop = StopRequest()
-    batches = load_batches(tasks, start_step=start, n_steps=steps - start, workers=config.workers)
-    if start == 0:
-        evaluate(0)
-    pending: tuple[int, dict[str, Any], dict[str, int]] | None = None
-    clock = time.perf_counter()
-
-    def report() -> None:
-        """Writes the metrics of the step before the running one."""
-        nonlocal clock
-        if pending is None:
-            return
-        step, metrics, counted = pending
-        values = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(values["loss"]):
-            raise ConfigError(
-                f"the loss of step {step} is {values['loss']}; lower the learning_rate"
-            )
-        now = time.perf_counter()
-        seconds, clock = now - clock, now
-        values |= {
-            "seconds": seconds,
-            "pairs_per_s": counted["pairs"] / seconds,
-            "tokens_per_s": counted["tokens"] / seconds,
-            "padding_share": 1 - counted["tokens"] / counted["places"],
-        }
-        log.write(step, "train", values)
-        screen.step(step, values)
-
     try:
-        for step, own in enumerate(batches, start=start + 1):
-            batch, counted, signal_number = together(own)
-            state, metrics = train_step(state, batch, training.root_key)
-            report()
-            pending = (step, metrics, counted)
-            stopping = signal_number > 0 and step < steps
-            metric = None
-            if not stopping and (step % config.evaluate_every == 0 or step == steps):
-                report()
-                pending = None
-                metric = evaluate(step)
-                clock = time.perf_counter()
-            due = step % config.checkpoint_every == 0 or step == steps
-            if stopping or due or metric is not None:
-                checkpoints.save(step, state, metric=metric)
-            if stopping:
-                report()
-                screen.close()
-                checkpoints.close()
-                if hosts.writes:
-                    print(f"stopped after step {step}; go on with: {command(output)}", flush=True)
-                return 128 + signal_number
+        loop = Loop(config, hosts, training, measuring, checkpoints, log, screen)
+        state, signal_number = loop.run(state)
+    except FloatingPointError:  # the checkpoint that is being saved shall be whole
+        checkpoints.close()
+        raise
     finally:
         screen.close()
         log.close()
+    if signal_number:
+        step = int(state.step)
+        checkpoints.close()
+        if hosts.writes:
+            print(f"stopped after step {step}; go on with: {command(output)}", flush=True)
+        return 128 + signal_number
 
     # What comes out
-    if config.save_best and checkpoints.best_step is not None:
-        state = checkpoints.restore(state, step=checkpoints.best_step)
+    encoder = training.trained(chosen_state(config, checkpoints, state))
     checkpoints.close()
-    records = read_log(output / "log.jsonl")
-    measured = [record for record in records if record["kind"] == "evaluation"]
-    main_metric = evaluator.main_metric if evaluator else ""
-    facts = model_facts(config, identity, measured, main_metric)
-    encoder = training.trained(state)
     if hosts.writes:
-        folder = encoder.save(output / "model", facts=facts)
-        plot_run(records, main_metric, output / "curve.png")
-        show_results(screen.console, measured, folder, output)
+        finish(config, training, encoder, identity, measuring.metric, screen.console)
     hosts.exchange("done", True)
     return 0
-
-
-class StopRequest:
-    """Ctrl-C and SIGTERM end the run after the step that is running, a second Ctrl-C at once.
-
-    One of the hosts is enough: before each step they tell each other what they were told.
-    """
-
-    def __init__(self) -> None:
-        self.signal = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._request)
-
-    def _request(self, number: int, frame: object) -> None:
-        self.signal = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nstopping after this step, and saving", file=sys.stderr, flush=True)
 
 
 def command(folder: Path) -> str:
     """Returns the command that goes on with a run."""
     return f"python scripts/train.py --resume {folder}"
+
+
+def size_of(training: Training) -> str:
+    """Counts the rows of all tasks."""
+    sizes = [task.size for task in training.tasks.tasks.values()]
+    known = f"{sum(size or 0 for size in sizes):,} rows"
+    streams = sizes.count(None)
+    return known if not streams else f"{streams} stream{'s' if streams > 1 else ''} and {known}"
 
 
 def describe(devices: Sequence[Any]) -> str:
@@ -247,6 +167,8 @@ def run(config: Config) -> int:
         status, problem = main(config, hosts), ""
     except ValueError as error:  # wrong flags, data, model or checkpoint, or hosts that differ
         status, problem, agreed = 2, f"{error}", isinstance(error, HostError)
+    except FloatingPointError as error:
+        status, problem, agreed = 3, f"{error}", True
     except OSError as error:  # a full disk, a folder that may not be written
         status, problem = 1, f"{error}; what was saved before is whole, go on with --resume"
     except LostHostError as error:

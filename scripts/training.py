@@ -14,7 +14,7 @@ from inputs import fingerprint, open_tasks
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxembed.data import Shards
+from jaxembed.data import DataFacts, Shards
 from jaxembed.encoders import Encoder, tensor_axis
 from jaxembed.tasks import Tasks
 from jaxembed.training import (
@@ -94,10 +94,26 @@ class Training:
         """Short names for the contents of data and models."""
         networks = self.tasks.networks
         return {
-            "data_fingerprint": fingerprint(task.hashes for task in self.tasks.tasks.values()),
+            "data_fingerprint": fingerprint(
+                part for task in self.tasks.tasks.values() for part in task.content()
+            ),
             "model_fingerprint": fingerprint(jax.tree.leaves(self.encoder.params)),
             "frozen_fingerprint": fingerprint(jax.tree.leaves(networks.frozen_params)),
         }
+
+    def prompt(self, role: str | None) -> str:
+        """Returns what stands before texts that are evaluated: queries are like the first texts."""
+        config = self.config
+        name = config.query_prompt if role == "query" else config.document_prompt
+        before = dict(prompt.split("=", 1) for prompt in config.prompts)
+        first, *others = next(iter(self.tasks.tasks.values())).rows.text_roles
+        same = first if role == "query" or not others else others[0]
+        return before.get(same) or self.encoder.prompt(name)
+
+    @cached_property
+    def facts(self) -> dict[str, DataFacts]:
+        """What there is to know of the data of each task."""
+        return {name: task.facts() for name, task in self.tasks.tasks.items()}
 
     def identity(self, flags: dict[str, Any] | None = None) -> dict[str, Any]:
         """Returns what a checkpoint must have in common with the run; `flags` are those it has."""
@@ -118,7 +134,9 @@ def open_training(config: Config, mesh: Mesh, *, shards: Shards | None = None) -
     shards = shards or Shards(own_row_parts(mesh), row_parts(mesh))
     tasks = open_tasks(config, shards)
     _check_accumulation(config, tasks)
-    objective = tasks.build(mesh, mini_batch_size=config.mini_batch_size, ring=config.ring)
+    objective = tasks.build(
+        mesh, mini_batch_size=config.mini_batch_size, ring=config.ring, health=True
+    )
     root_key, init_key = jax.random.split(jax.random.key(config.seed))
     params = tasks.init(init_key)
     # Of several hosts this one makes a part of a batch, too little for all devices

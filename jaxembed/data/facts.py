@@ -20,7 +20,8 @@ class DataFacts:
     """Counts of rows, and of what is empty, over-long or double, each with the first example.
 
     `empty` and `over_long` are by role; the shares of over-long texts and the lengths in tokens are
-    those of a sample. `dropped` says how many rows were left out before, and why.
+    those of a sample. `dropped` says how many rows were left out before, and why; `stream_files`
+    that the rows are the first of a stream.
     """
 
     rows: int
@@ -30,10 +31,13 @@ class DataFacts:
     tokens: dict[str, dict[str, float]]
     over_long: dict[str, tuple[float, str]]
     limit: dict[str, int] = field(default_factory=dict)
+    stream_files: int = 0
 
     def lines(self) -> list[str]:
         """Says what is worth a look, a line each; the first has the size."""
         lines = [f"{self.rows:,} rows"]
+        if self.stream_files:
+            lines = [f"a stream of {self.stream_files:,} files, of which these are the first rows:"]
         lines[0] += "".join(f"; {n:,} dropped: {why}" for why, n in self.dropped.items() if n)
         for role, tokens in self.tokens.items():
             lines.append(
@@ -57,7 +61,7 @@ class DataFacts:
 def data_facts(
     rows: Rows,
     hashes: np.ndarray,
-    count_tokens: Callable[[list[str], str], Sequence[int]],
+    count_tokens: Callable[[list[str], str], Sequence[int] | np.ndarray],
     limits: dict[str, int],
 ) -> DataFacts:
     """Looks at all rows for what is empty or double, and at a sample for what is long.

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from jaxembed.data.beir import beir_pairs, is_beir_folder
 from jaxembed.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ def open_dataset(source: Any, *, split: str = "train", config: str | None = None
 
     Args:
         source: "wordnet-gloss" (the embedded set, with the splits train and test); a file, a glob
-            or a list of files (.parquet .json .jsonl .csv .tsv .arrow); a folder of such files or
-            one that `save_to_disk` wrote; a Hub name such as "sentence-transformers/all-nli"; or
+            or a list of files (.parquet .json .jsonl .csv .tsv .arrow); a folder of such files, one
+            of BEIR (corpus, queries and qrels: pairs of a query and a relevant document) or one
+            that `save_to_disk` wrote; a Hub name such as "sentence-transformers/all-nli"; or
             rows in memory: a list of dicts, a dict of lists, a `datasets.Dataset`.
         split: which split of the embedded set, of a Hub data set or of a folder whose file names
             say theirs. Files, and rows in memory, are one split, whatever its name. A part such as
@@ -150,6 +152,10 @@ def _open_folder(folder: Path, split: str) -> Dataset:
             raise
         except Exception as error:
             raise DataError(f"{folder}: cannot be read ({_reason(error)})") from error
+    if is_beir_folder(folder):
+        from datasets import Dataset
+
+        return Dataset.from_dict(beir_pairs(folder, _stem(split)))
     files = sorted(file for file in folder.rglob("*") if file.suffix in FORMATS)
     if not files:
         raise DataError(f"{folder}: the folder has no data; known are {' '.join(FORMATS)}")

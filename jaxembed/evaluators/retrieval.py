@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
 
-from jaxembed.evaluators.beir import Source, read_beir
+from jaxembed.data.beir import Source, read_beir, read_beir_folder
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
 from jaxembed.metrics import (
     accuracy_at,
@@ -94,12 +95,19 @@ class RetrievalEvaluator:
     def from_beir(
         cls, corpus: Source, queries: Source, qrels: Source, **options: Any
     ) -> RetrievalEvaluator:
-        """Builds the evaluator from three tables, or paths of parquet files: see `read_beir`.
+        """Builds the evaluator from three tables, or paths of files: see `read_beir`.
 
         Queries without a relevant document are left out. `options` are `ks` and `similarity`.
         """
         documents, texts, judgements = read_beir(corpus, queries, qrels)
         return cls(documents, texts, judgements, **options)
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | Path, *, split: str = "test", **options: Any
+    ) -> RetrievalEvaluator:
+        """Builds the evaluator from a folder of BEIR: see `read_beir_folder`."""
+        return cls(*read_beir_folder(folder, split), **options)
 
     @property
     def main_metric(self) -> str:

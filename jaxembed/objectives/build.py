@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
 
@@ -139,7 +140,7 @@ def _health(columns: list[Array], layers: bool, where: Array) -> dict[str, Array
     single = [x for x in first_two if x.ndim == 2]
     if not single:
         return {}
-    measured = embedding_health(*single, where=where)
+    measured = embedding_health(*single, where=jnp.asarray(where))
     return {f"health/{name}": value for name, value in measured.items()}
 
 

@@ -3,5 +3,6 @@
 from jaxembed.tasks.batches import BatchMaker as BatchMaker
 from jaxembed.tasks.fit import fit as fit
 from jaxembed.tasks.networks import Networks as Networks
-from jaxembed.tasks.task import PLANS as PLANS, Task as Task, open_task as open_task
+from jaxembed.tasks.planning import PLANS as PLANS
+from jaxembed.tasks.task import Task as Task, open_task as open_task
 from jaxembed.tasks.together import Tasks as Tasks

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from jaxembed.data import (
-    BatchPlan,
     Rows,
     Shards,
     delete_words,
@@ -23,6 +22,14 @@ from jaxembed.typing import Roles
 # So that few shapes occur, n packed texts take a multiple of n / 16 rows, no less than so wide.
 STEPS, WIDTH = 16, 64
 ALL = Shards()
+
+
+class Plan(Protocol):
+    """The rows of every batch, as pure functions: `BatchPlan`, and what is called like it."""
+
+    def rows(self, step: int) -> np.ndarray: ...
+
+    def n_steps(self, epochs: int) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class BatchMaker:
 
     rows: Rows
     roles: Roles
-    plan: BatchPlan
+    plan: Plan
     tokenizers: Mapping[str, tuple[TextTokenizer, str]]
     networks: Mapping[str, tuple[str, ...]]
     shards: Shards = ALL

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from rich.progress import track
 
-from jaxembed.data import DataError, Shards, load_batches, open_dataset
+from jaxembed.data import DataError, Shards, Stream, load_batches, open_dataset
 from jaxembed.encoders import Decoder, Encoder, tied_decoder
 from jaxembed.objectives import as_sum
 from jaxembed.tasks.networks import Networks
@@ -38,6 +38,7 @@ def fit(
     teacher: Encoder | None = None,
     decoder: Decoder | None = None,
     mix: str = "proportional",
+    weights: Mapping[str, float] | None = None,
     seed: int = 0,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     show_progress: bool = False,
@@ -48,7 +49,8 @@ def fit(
     Args:
         loss: a name of `REGISTRY`, an objective, or a sequence of these to be added up. Several
             tasks: a dict of losses, with a dict of data sets of the same names.
-        data: what `open_dataset` takes: rows in memory, files, a name of the hub.
+        data: what `open_dataset` takes: rows in memory, files, a name of the hub; or a `Stream`,
+            with a number of `steps`.
         batch_size: rows of a step, over all devices.
         epochs: passes over the data; `steps` is their number instead.
         columns: which columns are the texts and the labels, as `bind_columns` takes it; found by
@@ -56,7 +58,7 @@ def fit(
         mini_batch_size: texts that each device encodes at once, for large batches.
         guide, teacher: frozen encoders, for the losses that use one.
         decoder: of the denoising auto-encoder; None ties one to the encoder.
-        mix: how tasks take turns, "proportional" or "round_robin".
+        mix: how tasks take turns, "proportional", "round_robin" or "weighted", by `weights`.
         on_step: called with the number of every step and its metrics.
         options: further ones of `open_task`, such as `batch_plan` or `use_negatives`.
 
@@ -91,7 +93,7 @@ def fit(
             name: open_task(
                 networks,
                 objective,
-                open_dataset(data_of[name]),
+                _opened(data_of[name]),
                 columns=columns.get(name) if isinstance(loss, Mapping) and columns else columns,
                 batch_size=batch_size,
                 shards=Shards.all(mesh.size),
@@ -102,6 +104,7 @@ def fit(
         },
         mix,
         seed,
+        weights,
     )
     steps = tasks.n_steps(epochs) if steps is None else steps
     schedule = warmup_schedule(learning_rate, steps=steps, warmup_steps=int(warmup_share * steps))
@@ -123,3 +126,7 @@ def fit(
     if not math.isfinite(float(metrics["loss"])):
         raise DataError(f"the loss is {metrics['loss']}; lower the learning_rate")
     return dataclasses.replace(encoder, params=state.params["encoder"])
+
+
+def _opened(data: Any) -> Any:
+    return data if isinstance(data, Stream) else open_dataset(data)

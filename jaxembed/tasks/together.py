@@ -11,7 +11,17 @@ import jax
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxembed.data import MixedPlan, Shards, agreed, count_tokens, share_of, text_shapes
+from jaxembed.data import (
+    BatchPlan,
+    DataError,
+    MixedPlan,
+    Shards,
+    WeightedPlan,
+    agreed,
+    count_tokens,
+    share_of,
+    text_shapes,
+)
 from jaxembed.data.shards import Shapes
 from jaxembed.encoders import tensor_axis
 from jaxembed.objectives import build_tasks
@@ -25,15 +35,17 @@ from jaxembed.typing import ObjectiveFn, Params
 class Tasks:
     """One task, or several whose batches take turns.
 
-    `mix` says how: "proportional", at random in proportion to their numbers of batches, or
-    "round_robin". Of several, a batch is `{name of the task: its batch}`, and the parameters that
-    the losses own are `params["loss"][name of the task]`.
+    `mix` says how: "proportional", at random in proportion to their numbers of batches;
+    "round_robin"; or "weighted", at random by `weights`, where small sets begin anew. Of several,
+    a batch is `{name of the task: its batch}`, and the parameters that the losses own are
+    `params["loss"][name of the task]`.
     """
 
     networks: Networks
     tasks: Mapping[str, Task]
     mix: str = "proportional"
     seed: int = 0
+    weights: Mapping[str, float] | None = None
 
     @property
     def single(self) -> Task | None:
@@ -41,10 +53,19 @@ class Tasks:
         return next(iter(self.tasks.values())) if len(self.tasks) == 1 else None
 
     @cached_property
-    def plan(self) -> MixedPlan:
+    def plan(self) -> MixedPlan | WeightedPlan:
         """Which task has the batch of a step."""
-        plans = {name: task.plan for name, task in self.tasks.items()}
-        return MixedPlan(plans, self.mix, seed=self.seed)
+        if self.mix == "weighted":
+            plans = {name: task.plan for name, task in self.tasks.items()}
+            return WeightedPlan(plans, self.weights or {}, seed=self.seed)
+        whole: dict[str, BatchPlan] = {}
+        for name, task in self.tasks.items():
+            if not isinstance(task.plan, BatchPlan):
+                raise DataError(
+                    f"task {name!r} has no number of batches to be mixed by; mix by weights"
+                )
+            whole[name] = task.plan
+        return MixedPlan(whole, self.mix, seed=self.seed)
 
     def __call__(self, step: int) -> dict[str, Any]:
         """Makes the batch of a step."""

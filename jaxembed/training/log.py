@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from jaxembed.training.loggers import Logger
 
 
 class RunLog:
-    """Appends records to `log.jsonl`; a resumed run drops those behind its checkpoint first.
+    """Appends records to `log.jsonl`; a run that goes on drops those behind its checkpoint first.
 
     Without a folder, as on hosts that do not write, it keeps nothing. Each of `loggers` gets all
     numbers too.
@@ -38,14 +39,14 @@ class RunLog:
         self.file = folder / "log.jsonl"
         kept = [record for record in read_log(self.file) if record["step"] <= from_step]
         partial = self.file.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        partial.write_text("".join(map(_line, kept)))
         partial.replace(self.file)
         self._stream = self.file.open("a", buffering=1)
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Writes what was measured after `step` steps; `kind` is "train" or "evaluation"."""
         if self._stream is not None:
-            self._stream.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+            self._stream.write(_line({"step": step, "kind": kind, **values}))
         for logger in self._loggers:
             logger.write(step, kind, values)
 
@@ -56,14 +57,21 @@ class RunLog:
             logger.close()
 
 
+def _line(record: Mapping[str, Any]) -> str:
+    """Writes a record as JSON, which has no NaN and no infinity: they are null."""
+    broken = {k: None for k, v in record.items() if isinstance(v, float) and not math.isfinite(v)}
+    return json.dumps({**record, **broken}) + "\n"
+
+
 def read_log(file: Path) -> list[dict[str, Any]]:
-    """Reads the whole records of a log; a last line that was cut off is left out."""
+    """Reads the whole records of a log, null as NaN; a last line that was cut off is left out."""
     if not file.exists():
         return []
     records = []
     for line in file.read_text().splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
+            records.append({k: math.nan if v is None else v for k, v in record.items()})
         except ValueError:
             break
     return records

@@ -50,6 +50,7 @@ def plot_values(records: Records, names: Sequence[str], file: Path | IO[bytes]) 
         values = [r[name] for r in train]
         panel.plot([r["step"] for r in train], values, color="0.75", linewidth=1)
         panel.plot([r["step"] for r in train], _smooth(values), color="C0")
+        panel.ticklabel_format(axis="y", useOffset=False)
         panel.set_title(name.rpartition("/")[2], fontsize=10, loc="left")
     for panel in axes[len(present) :]:
         panel.set_visible(False)

@@ -195,9 +195,9 @@ def test_beir_documents_need_no_title():
 @pytest.mark.parametrize(
     ("table", "column", "values", "message"),
     [
-        ("qrels", "score", None, "qrels must have the columns .*'score'"),
-        ("queries", "text", None, "queries must have the columns .*'text'"),
-        ("corpus", "_id", ["7", "7"], "corpus has two rows with the _id '7'"),
+        ("qrels", "corpus-id", None, "qrels has no column 'corpus-id'"),
+        ("queries", "text", None, "queries has no column 'text'"),
+        ("corpus", "_id", ["7", "7"], "row 1 of corpus has the _id '7' of an earlier one"),
     ],
 )
 def test_beir_tables_with_wrong_columns_are_refused(table, column, values, message):

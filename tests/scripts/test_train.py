@@ -15,11 +15,13 @@ from safetensors.numpy import load_file
 
 import jaxembed
 from jaxembed.data import open_dataset
+from jaxembed.data.sources import EMBEDDED
 from tests.scripts.many_hosts import environment
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/goldens/encoders/tiny"
 ENVIRONMENT = environment(1)
+TRAIN_FILE = EMBEDDED / "train.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,11 @@ def test_a_run_ends_with_a_model_a_table_a_picture_and_a_log(undisturbed):
     assert {"loss", "grad_norm", "learning_rate", "pairs_per_s", "tokens_per_s", "padding_share",
             "in_batch_accuracy"} <= train[0].keys()  # fmt: skip
     assert [r["step"] for r in records if r["kind"] == "evaluation"] == [0, 6, 12]
+    assert {"health/mean_cosine", "health/effective_rank", "waited_share"} <= train[0].keys()
+    assert "health/mean_cosine" in records[0]
+    report = (output / "report.html").read_text()
+    assert all(part in report for part in ("Embedding health", "Throughput", "Versions", "Data"))
+    assert "tokens on average" in text
     card = (output / "model/README.md").read_text()
     assert "| loss | multiple_negatives_ranking |" in card
     assert "| ndcg@10 after |" in card
@@ -144,7 +151,7 @@ def test_two_devices_hard_negatives_symmetric_loss_bfloat16_and_workers(data, tm
     output = tmp_path / "run"
     flags = ("--hard-negatives", "--loss", "multiple_negatives_symmetric_ranking", "--no-dropout",
              "--dtype", "bfloat16", "--workers", "1", "--steps", "4", "--save-best",
-             "--tensorboard")  # fmt: skip
+             "--log-to", "tensorboard")  # fmt: skip
     two = environment(2)
     result = subprocess.run(
         command(data, output, *flags), env=two, capture_output=True, text=True, timeout=1200
@@ -219,7 +226,22 @@ WRONG = [
     ({"warmup_share": 1.0}, "warmup_steps must lie in"),
     ({"max_seq_length": 1000}, "max_seq_length must lie between 2 and 64; got 1000"),
     ({"query_prompt": "question"}, "no prompt 'question'; it has"),
-    ({"evaluate": "/no/such/file.jsonl"}, "/no/such/file.jsonl"),
+    ({"evaluate": ("/no/such/file.jsonl",)}, "/no/such/file.jsonl"),
+    ({"evaluate": ("rankings:x.csv",)}, "'rankings' is no kind of evaluation; kinds are simil"),
+    ({"evaluate_every": 0.0}, "a number of steps, or a share of them between 0 and 1; got 0.0"),
+    ({"metric": "ndcg@10"}, "--metric needs something to --evaluate on"),
+    ({"early_stopping": 2}, "--early-stopping needs something to --evaluate on"),
+    ({"average_last": 2, "save_best": True}, "give either --save-best or --average-last"),
+    ({"log_to": ("trackio",)}, "the logger trackio needs the package trackio: pip install"),
+    ({"push_to_hub": "a/b/c"}, "--push-to-hub Repo id must be"),
+    ({"prompts": ("query: ",)}, "--prompts 'query: ' names no role"),
+    ({"prompts": ("answers=a: ",)}, "there is no text answers to put a prompt before; there are"),
+    ({"data": ("a.csv", "b.csv"), "data_weights": (1.0,)}, "got 1 weights for a.csv, b.csv"),
+    ({"data": ("wordnet-gloss",), "data_weights": (0.0,)}, "weight of 'wordnet-gloss' must be pos"),
+    ({"data": ("no/*.parquet",), "stream": True}, "no/*.parquet"),
+    ({"data": (str(TRAIN_FILE),), "stream": True, "steps": 2, "epochs": 1}, "no known length"),
+    ({"batch_plan": "clusters"}, "the plan clusters needs their numbers; name a cluster_column"),
+    ({"cluster_column": "pos"}, "a column of int is needed for 'clusters'"),
     ({"resume": Path("/no/run")}, "/no/run holds no run"),
     ({"resume": Path("/no/run"), "steps": 7}, "leave --steps away"),
 ]
@@ -227,7 +249,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("flags", "message"), WRONG, ids=lambda value: str(value)[:40])
 def test_wrong_input_is_refused_before_anything_is_written(train, tmp_path, flags, message):
-    data = {"data": ("wordnet-gloss",), "evaluate": "none", "output": tmp_path / "run"}
+    data = {"data": ("wordnet-gloss",), "evaluate": ("none",), "output": tmp_path / "run"}
     if "resume" in flags:
         data = {}
     with pytest.raises(ValueError) as refusal:  # noqa: PT011
@@ -241,7 +263,7 @@ def test_a_text_that_is_no_string_is_named_by_its_row(train, tmp_path):
     file = tmp_path / "mixed.jsonl"
     file.write_text('{"query": "a", "positive": "b"}\n{"query": 5, "positive": "c"}\n')
     with pytest.raises(ValueError, match=r"query.*row 1"):
-        train(data=(str(file),), output=tmp_path / "run", evaluate="none")
+        train(data=(str(file),), output=tmp_path / "run", evaluate=("none",))
     assert not (tmp_path / "run").exists()
 
 
@@ -250,7 +272,7 @@ def test_an_empty_data_set(train, tmp_path):
     none = pyarrow.array([], pyarrow.string())
     parquet.write_table(pyarrow.table({"query": none, "positive": none}), file)
     with pytest.raises(ValueError, match=r"no rows|empty"):
-        train(data=(str(file),), output=tmp_path / "run", evaluate="none")
+        train(data=(str(file),), output=tmp_path / "run", evaluate=("none",))
 
 
 def test_wrong_input_gives_one_line_and_status_2(data, undisturbed):

@@ -1,0 +1,227 @@
+"""Retrieval data as the BEIR benchmark has it: a corpus, queries, and judgements of both, qrels."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from jaxembed.data.errors import DataError
+
+Judgements = dict[str, dict[str, float]]
+Retrieval = tuple[dict[str, str], dict[str, str], Judgements]
+QRELS = ("query-id", "corpus-id", "score")
+SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".tsv", ".tsv.gz")
+
+
+@runtime_checkable
+class Table(Protocol):
+    """Columns by name: a `datasets.Dataset`, a data frame, a dict of lists."""
+
+    def __getitem__(self, column: str, /) -> Iterable[Any]: ...
+
+
+Source = Table | str | Path
+
+
+def read_beir(corpus: Source, queries: Source, qrels: Source) -> Retrieval:
+    """Reads `(corpus, queries, qrels)` as dicts, each from a table or a file.
+
+    BEIR lists the queries of all splits in one table: those without a document that `qrels` score
+    above 0 are left out. Ids become strings.
+
+    Args:
+        corpus: Columns `_id`, `text` and, where there are titles, `title`; a document reads
+            "title text".
+        queries: Columns `_id`, `text`.
+        qrels: Columns `query-id`, `corpus-id` and, where they are graded, `score`.
+
+    Files are .parquet, .jsonl or .tsv, the latter two also .gz.
+
+    Raises:
+        DataError: A file cannot be read, a column is missing, two rows have the same `_id`, a text
+            or a score is none, or qrels name what is not there; it names the file and the line.
+
+    >>> corpus, queries, qrels = read_beir(
+    ...     {"_id": [7], "title": ["Cat"], "text": ["a small animal"]},
+    ...     {"_id": ["q1", "q2"], "text": ["pet", "car"]},
+    ...     {"query-id": ["q1"], "corpus-id": [7], "score": [1]},
+    ... )
+    >>> corpus, queries, qrels
+    ({'7': 'Cat a small animal'}, {'q1': 'pet'}, {'q1': {'7': 1.0}})
+    """
+    documents = _by_id("corpus", corpus, titles=True)
+    texts = _by_id("queries", queries)
+    judgements: Judgements = {}
+    for place, row in _rows("qrels", qrels, QRELS[:2], ("score",)):
+        query, document = str(row["query-id"]), str(row["corpus-id"])
+        score = 1.0 if row["score"] is None else _score(place, row["score"])
+        if query not in texts:
+            raise DataError(f"{place} names the query {query!r}, which is not in queries")
+        if document not in documents:
+            raise DataError(f"{place} names the document {document!r}, which is not in corpus")
+        judgements.setdefault(query, {})[document] = score
+    judgements = {query: judged for query, judged in judgements.items() if max(judged.values()) > 0}
+    if not judgements:
+        raise DataError("qrels score no document above 0, so there is nothing to find")
+    return documents, {q: text for q, text in texts.items() if q in judgements}, judgements
+
+
+def read_beir_folder(folder: str | Path, split: str = "test") -> Retrieval:
+    """Reads a folder of corpus, queries and qrels, as `read_beir` does.
+
+    The files are called corpus.jsonl, queries.jsonl and qrels/<split>.tsv, as BEIR has them, or
+    their names end so, such as eval_qrels.parquet.
+
+    Raises:
+        DataError: as of `read_beir`, or one of the three is missing or there twice.
+    """
+    return read_beir(*beir_files(Path(folder).expanduser(), split))
+
+
+def beir_files(folder: Path, split: str) -> tuple[Path, Path, Path]:
+    """Finds the three files of a folder."""
+    found = []
+    for name in ("corpus", "queries", "qrels"):
+        files = [file for file in sorted(folder.glob(f"*{name}.*")) if _suffix(file)]
+        inside = folder / "qrels"
+        if name == "qrels" and inside.is_dir():
+            files = [file for file in sorted(inside.glob(f"{split}.*")) if _suffix(file)]
+            if not files:
+                splits = sorted({file.name.split(".")[0] for file in inside.iterdir()})
+                raise DataError(f"{inside} has the splits {', '.join(splits)}; got {split!r}")
+        if len(files) != 1:
+            there = f"{len(files)} files" if files else "no file"
+            raise DataError(f"{folder} has {there} for {name}; one is needed, such as {name}.jsonl")
+        found.append(files[0])
+    return found[0], found[1], found[2]
+
+
+def is_beir_folder(folder: Path) -> bool:
+    """Says whether a folder has a corpus and queries."""
+    names = ("corpus", "queries")
+    return all(any(_suffix(file) for file in folder.glob(f"*{name}.*")) for name in names)
+
+
+def beir_pairs(folder: Path, split: str) -> dict[str, list[str]]:
+    """Returns a query and a relevant document for every judgement above 0, as columns."""
+    corpus, queries, qrels = read_beir_folder(folder, split)
+    pairs = [
+        (queries[query], corpus[document])
+        for query, judged in qrels.items()
+        for document, score in judged.items()
+        if score > 0
+    ]
+    return {"query": [query for query, _ in pairs], "positive": [text for _, text in pairs]}
+
+
+def _by_id(name: str, source: Source, *, titles: bool = False) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for place, row in _rows(name, source, ("_id", "text"), ("title",) if titles else ()):
+        key, text, title = str(row["_id"]), row["text"], row.get("title")
+        if not isinstance(text, str):
+            raise DataError(f"{place} must have a text, not {text!r}: drop it")
+        if key in texts:
+            raise DataError(f"{place} has the _id {key!r} of an earlier one: drop it")
+        texts[key] = f"{title} {text}".strip() if title else text
+    if not texts:
+        raise DataError(f"{name if not isinstance(source, str | Path) else source} has no rows")
+    return texts
+
+
+def _rows(
+    name: str, source: Source, needed: tuple[str, ...], optional: tuple[str, ...]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each row, and where it is; what is optional may be None."""
+    if isinstance(source, str | Path):
+        file = Path(source).expanduser()
+        suffix = _suffix(file)
+        if suffix is None:
+            raise DataError(f"{file}: unknown kind of file; known are {' '.join(SUFFIXES)}")
+        if suffix != ".parquet":
+            yield from _lines(file, suffix, needed, optional)
+            return
+        source, name = _parquet(file, (*needed, *optional)), str(file)
+    columns = {column: list(_column(name, source, column)) for column in needed}
+    for column in optional:
+        try:
+            columns[column] = list(source[column])
+        except KeyError:
+            columns[column] = [None] * len(columns[needed[0]])
+    lengths = {column: len(values) for column, values in columns.items()}
+    if len({*lengths.values()}) > 1:
+        raise DataError(f"the columns of {name} must have the same length; they have {lengths}")
+    for number, values in enumerate(zip(*columns.values(), strict=True)):
+        yield f"row {number} of {name}", dict(zip(columns, values, strict=True))
+
+
+def _lines(
+    file: Path, suffix: str, needed: tuple[str, ...], optional: tuple[str, ...]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    opened = gzip.open if suffix.endswith(".gz") else open
+    nothing = dict.fromkeys(optional)
+    try:
+        with opened(file, "rt", encoding="utf-8", newline="") as stream:
+            if suffix.startswith(".jsonl"):
+                for number, line in enumerate(stream, start=1):
+                    place = f"line {number} of {file}"
+                    yield place, nothing | _object(place, line, needed)
+                return
+            header: list[str] | None = None
+            cells = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+            for number, row in enumerate(cells, start=1):
+                place = f"line {number} of {file}"
+                if header is None:
+                    header = [*needed, *optional]
+                    if set(needed) <= {*row}:  # it is the header
+                        header = row
+                        continue
+                if len(row) != len(header):
+                    raise DataError(
+                        f"{place} has {len(row)} columns, where {', '.join(header)} are expected"
+                    )
+                yield place, nothing | dict(zip(header, row, strict=True))
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read ({error})") from error
+
+
+def _object(place: str, line: str, needed: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{place} is no JSON ({error})") from error
+    if not isinstance(row, dict) or (missing := [name for name in needed if name not in row]):
+        lacks = f"has no {missing[0]!r}" if isinstance(row, dict) else "is no JSON object"
+        raise DataError(f"{place} {lacks}; it needs {', '.join(needed)}")
+    return row
+
+
+def _parquet(file: Path, names: tuple[str, ...]) -> Table:
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(file).to_pydict()
+    except Exception as error:  # whatever the reader of the format raises
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(f"{file}: cannot be read ({reason})") from error
+
+
+def _column(name: str, table: Table, column: str) -> Iterable[Any]:
+    try:
+        return table[column]
+    except KeyError:
+        raise DataError(f"{name} has no column {column!r}") from None
+
+
+def _score(place: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise DataError(f"{place} must have a number as score, not {value!r}") from None
+
+
+def _suffix(file: Path) -> str | None:
+    return next((suffix for suffix in SUFFIXES if file.name.endswith(suffix)), None)

@@ -1,0 +1,64 @@
+"""How the texts of a task are read: by which tokenizer, behind which prompt, packed or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from jaxembed.data import DataError, Rows
+from jaxembed.encoders import TextTokenizer
+from jaxembed.objectives import WeightedSum
+from jaxembed.tasks.networks import Networks
+
+
+def tokenizers_of(
+    networks: Networks,
+    objective: WeightedSum,
+    rows: Rows,
+    live: dict[str, tuple[str, ...]],
+    prompts: Sequence[str | None],
+    prompt_texts: Mapping[str, str],
+    buckets: Sequence[int] | None,
+) -> dict[str, tuple[TextTokenizer, str]]:
+    """Returns the tokenizer and the prompt of each role, those of frozen networks too."""
+
+    def in_buckets(tokenizer: TextTokenizer) -> TextTokenizer:
+        return tokenizer if buckets is None else tokenizer.with_buckets(buckets)
+
+    encoder = networks.encoder
+    of_query, of_document = (encoder.prompt(name) for name in prompts)
+    tokenizer = in_buckets(encoder.tokenizer)
+    others = (*rows.text_roles[1:], "negatives")
+    tokenizers = {rows.text_roles[0]: (tokenizer, of_query)}
+    tokenizers |= dict.fromkeys(others, (tokenizer, of_document))
+    if unknown := prompt_texts.keys() - tokenizers.keys():
+        raise DataError(
+            f"there is no text {min(unknown)} to put a prompt before; there are"
+            f" {', '.join(tokenizers)}"
+        )
+    tokenizers |= {role: (tokenizer, prompt) for role, prompt in prompt_texts.items()}
+    for role in objective.leading.decoded:
+        assert networks.decoder is not None
+        tokenizers[role] = in_buckets(networks.decoder.tokenizer), ""
+    for name, roles in live.items():
+        network = networks.frozen[name]
+        for role in roles:
+            tokenizers[f"{name}_{role}"] = in_buckets(network.tokenizer), network.prompt(None)
+    return tokenizers
+
+
+def packed_roles(
+    networks: Networks,
+    objective: WeightedSum,
+    rows: Rows,
+    live: Mapping[str, tuple[str, ...]],
+) -> frozenset[str]:
+    """Returns the roles that are packed: those of the encoder, and of the networks that can."""
+    if not networks.encoder.packs:
+        raise ValueError(
+            f"packing is for transformers of the source jaxembed; {networks.encoder.name} is none"
+        )
+    roles = {*rows.text_roles, "negatives"} - objective.leading.decoded
+    for name, its_roles in live.items():
+        if networks.frozen[name].packs:
+            roles |= {f"{name}_{role}" for role in its_roles}
+    return frozenset(roles)

@@ -1,0 +1,44 @@
+"""The flags of the data that a run learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Texts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DataFlags:
+    """What a run learns from."""
+
+    # What it is trained on
+    data: Texts = ("wordnet-gloss",)
+    """The embedded set, files (parquet, json, jsonl, csv, tsv, arrow), a folder, or a hub name."""
+    data_weights: tuple[float, ...] = ()
+    """The weight of each entry of --data: every batch then has rows of all of them."""
+    weight: float | None = None
+    """Of a task in a file of --tasks."""
+    stream: bool = False
+    """Reads the files (local or hf://) window by window instead of opening them as a whole."""
+    window: int = 65536
+    """Rows of a stream that are shuffled together."""
+    split: str = "train"
+    """The split of a set that has several."""
+    columns: Texts = ()
+    """Columns in the order of the loss's roles, or role=column; found by name if empty."""
+    hard_negatives: bool = False
+    """Also uses the columns of negatives that the data has."""
+    drop_incomplete: bool = False
+    """Leaves out rows without a text or label that they need, and says how many; else they are an
+    error."""
+    prompts: Texts = ()
+    """Instructions before the texts of a role, in place of the model's own: "anchors=query: "."""
+    tasks: Path | None = None
+    """A TOML file of several tasks instead, each with data and loss of its own."""
+    mix: Literal["proportional", "round_robin", "weighted", "temperature"] = "proportional"
+    """How tasks take turns: by their numbers of batches, one after the other, by the `weight` of
+    each, or by size^(1 / mix_temperature). Weights let small ones begin anew."""
+    mix_temperature: float = 2.0
+    """1 is in proportion to the sizes; the higher, the more alike."""

@@ -1,0 +1,259 @@
+"""What models are measured on: files and folders, each of some kind, and suites of several."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from config import Config, ConfigError
+
+from jaxembed.data import Rows, bind_columns, open_dataset, wordnet_gloss_retrieval
+from jaxembed.evaluators import (
+    BinaryClassificationEvaluator,
+    ClassificationEvaluator,
+    ClusteringEvaluator,
+    Evaluator,
+    MSEEvaluator,
+    ParaphraseMiningEvaluator,
+    RerankingEvaluator,
+    RetrievalEvaluator,
+    SimilarityEvaluator,
+    Suite,
+    TranslationEvaluator,
+    TripletEvaluator,
+    nano_beir,
+)
+from jaxembed.typing import Roles
+
+EMBEDDED = "wordnet-gloss"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data to measure on: where it is, which columns play which role, options of the evaluator."""
+
+    data: str
+    split: str = "test"
+    columns: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def open(self, data: str | None = None) -> Any:
+        """Opens the data set, or another one in its place."""
+        name = data or self.data
+        local = Path(name).expanduser().exists()
+        return open_dataset(name, split="train" if local else self.split)
+
+    def rows(self, *texts: str, data: str | None = None, **labels: type) -> Rows:
+        """Binds the columns of texts and labels."""
+        return bind_columns(self.open(data), Roles(texts, labels), self.columns)
+
+    def list(self, role: str, data: str | None = None) -> list[Any]:
+        """Returns a column of any type: the named one, that of the role's name or its singular."""
+        dataset = self.open(data)
+        columns = self.columns if isinstance(self.columns, Mapping) else {}
+        for name in (columns.get(role), role, role.removesuffix("s")):
+            if name in dataset.column_names:
+                return dataset[name][:]
+        raise ConfigError(
+            f"{data or self.data} has no column {role}; it has {', '.join(dataset.column_names)};"
+            f" name it with {role}=…"
+        )
+
+    def option(self, name: str) -> Any:
+        """Returns an option that the kind needs."""
+        if name not in self.options:
+            raise ConfigError(f"{self.data}: give {name} too, in a .toml suite")
+        return self.options[name]
+
+    def others(self, *names: str) -> dict[str, Any]:
+        """Returns the options without those."""
+        return {name: value for name, value in self.options.items() if name not in names}
+
+
+def _similarity(source: Source) -> Evaluator:
+    rows = source.rows("left", "right", scores=float)
+    left, right = _texts(rows)
+    scores = rows.labels("scores", range(len(rows))).tolist()
+    return SimilarityEvaluator(left, right, scores, **source.options)
+
+
+def _binary_classification(source: Source) -> Evaluator:
+    rows = source.rows("left", "right", labels=int)
+    left, right = _texts(rows)
+    labels = rows.labels("labels", range(len(rows))).tolist()
+    return BinaryClassificationEvaluator(left, right, labels, **source.options)
+
+
+def _triplet(source: Source) -> Evaluator:
+    """Of three columns of texts; of several negatives the first counts."""
+    roles = Roles(("anchors", "positives"), negatives=True, needs_negatives=True)
+    rows = bind_columns(source.open(), roles, source.columns)
+    anchors, positives = _texts(rows)
+    negatives = rows.negatives(range(len(rows)))
+    if missing := [row for row, texts in enumerate(negatives) if not texts]:
+        raise ConfigError(f"{source.data}: row {missing[0]} has no negative; drop it")
+    return TripletEvaluator(anchors, positives, [texts[0] for texts in negatives], **source.options)
+
+
+def _translation(source: Source) -> Evaluator:
+    return TranslationEvaluator(*_texts(source.rows("source", "target")), **source.options)
+
+
+def _retrieval(source: Source) -> Evaluator:
+    if source.data == EMBEDDED:
+        return RetrievalEvaluator(*wordnet_gloss_retrieval(), **source.options)
+    return RetrievalEvaluator.from_folder(source.data, split=source.split, **source.options)
+
+
+def _reranking(source: Source) -> Evaluator:
+    names = ("query", "positive", "negative")
+    samples = zip(*(source.list(name) for name in names), strict=True)
+    return RerankingEvaluator(
+        [dict(zip(names, sample, strict=True)) for sample in samples], **source.options
+    )
+
+
+def _paraphrase_mining(source: Source) -> Evaluator:
+    """Of a file of texts with their id, and one of pairs of ids, `duplicates`."""
+    texts = dict(zip(map(str, source.list("id")), source.list("text"), strict=True))
+    pairs = open_dataset(source.option("duplicates"))
+    first, second = (map(str, pairs[name][:]) for name in pairs.column_names[:2])
+    return ParaphraseMiningEvaluator(
+        texts, list(zip(first, second, strict=True)), **source.others("duplicates")
+    )
+
+
+def _clustering(source: Source) -> Evaluator:
+    return ClusteringEvaluator(source.list("text"), source.list("label"), **source.options)
+
+
+def _classification(source: Source) -> Evaluator:
+    train = source.option("train")
+    return ClassificationEvaluator(
+        source.list("text", train),
+        source.list("label", train),
+        source.list("text"),
+        source.list("label"),
+        **source.others("train"),
+    )
+
+
+def _mse(source: Source) -> Evaluator:
+    """Of a file of texts, and an .npy file with the teacher's embeddings of them."""
+    teacher = np.load(source.option("teacher"))
+    return MSEEvaluator(source.list("text"), teacher, **source.others("teacher"))
+
+
+def _nano_beir(source: Source) -> Evaluator:
+    return nano_beir(source.options.get("names"), **source.others("names"))
+
+
+KINDS: dict[str, Callable[[Source], Evaluator]] = {
+    "similarity": _similarity,
+    "binary_classification": _binary_classification,
+    "triplet": _triplet,
+    "translation": _translation,
+    "retrieval": _retrieval,
+    "reranking": _reranking,
+    "paraphrase_mining": _paraphrase_mining,
+    "clustering": _clustering,
+    "classification": _classification,
+    "mse": _mse,
+    "nano_beir": _nano_beir,
+}
+
+
+def open_evaluation(config: Config) -> Evaluator | None:
+    """Opens what a run measures its model on; None if nothing."""
+    given = config.evaluate
+    if given == ("auto",):
+        embedded = config.data == (EMBEDDED,) and config.tasks is None
+        given = (EMBEDDED,) if embedded else ()
+    if given in ((), ("none",)):
+        return None
+    return open_suite(given, columns=config.evaluate_columns)
+
+
+def open_suite(given: Sequence[str], *, columns: Sequence[str] = ()) -> Evaluator:
+    """Opens files, folders, KIND:FILE and .toml suites as one evaluator.
+
+    Raises:
+        ValueError: one that cannot be opened, a kind that is none, or two of one name.
+    """
+    evaluators: dict[str, Evaluator] = {}
+    for item in given:
+        path = Path(item).expanduser()
+        if path.suffix == ".toml":
+            found = {name: _open(kind, source) for name, kind, source in read_suite(path)}
+        else:
+            kind, _, rest = item.partition(":")
+            kind, data = (kind, rest) if kind in KINDS else (_kind_of(item), item)
+            if not data and kind != "nano_beir":
+                raise ConfigError(f"--evaluate {item} names no file")
+            source = Source(data, columns=",".join(columns) or None)
+            found = {Path(data).stem or kind: _open(kind, source)}
+        for name, evaluator in found.items():
+            if name in evaluators:
+                raise ConfigError(
+                    f"two evaluations have the name {name}; give them names in a .toml suite"
+                )
+            evaluators[name] = evaluator
+    return next(iter(evaluators.values())) if len(evaluators) == 1 else Suite(evaluators)
+
+
+def read_suite(file: Path) -> list[tuple[str, str, Source]]:
+    """Reads a suite: a table for each evaluation, with its kind, its data and options.
+
+    [sts]
+    kind = "similarity"
+    data = "sts.csv"
+    columns = { left = "sentence1", right = "sentence2", scores = "score" }
+    """
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error})") from None
+    if not tables:
+        raise ConfigError(f"{file} has no evaluation; write a table for each, such as [sts]")
+    found = []
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{file}: {name} stands in no table; write [name] above it")
+        options = dict(table)
+        kind, data = options.pop("kind", None), options.pop("data", "")
+        if kind is not None and kind not in KINDS:
+            raise ConfigError(f"{file}: [{name}] has the kind {kind!r}; kinds are {_kinds()}")
+        if not data and kind != "nano_beir":
+            raise ConfigError(f"{file}: [{name}] needs data = a file, a folder or a hub name")
+        split, columns = options.pop("split", "test"), options.pop("columns", None)
+        source = Source(data, split, columns, options)
+        found.append((name, kind or _kind_of(data), source))
+    return found
+
+
+def _kind_of(data: str) -> str:
+    if data == EMBEDDED or Path(data).expanduser().is_dir():
+        return "retrieval"
+    kind, colon, _ = data.partition(":")
+    if colon and not Path(data).expanduser().exists() and kind.replace("_", "").isalpha():
+        raise ConfigError(f"{kind!r} is no kind of evaluation; kinds are {_kinds()}")
+    return "similarity"
+
+
+def _open(kind: str, source: Source) -> Evaluator:
+    try:
+        return KINDS[kind](source)
+    except TypeError as error:  # an option that the evaluator does not have
+        raise ConfigError(f"{source.data}: {kind} takes no such option ({error})") from None
+
+
+def _texts(rows: Rows) -> list[list[str]]:
+    return [rows.texts(role, range(len(rows))) for role in rows.text_roles]
+
+
+def _kinds() -> str:
+    return ", ".join(KINDS)

@@ -1,0 +1,175 @@
+"""What a run measures and keeps: evaluations, early stopping, averages, steps that are skipped."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import optax
+import pytest
+from safetensors.numpy import load_file
+
+from jaxembed.data import open_dataset
+from jaxembed.training import Checkpoints, create_state, make_mesh
+from tests.compiling import compile_fast
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "tests/goldens/encoders/tiny"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Pairs in two files, a retrieval task, and triplets."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = open_dataset("wordnet-gloss").filter(lambda row: row["negative"] is not None)
+    rows = rows.select(range(80))
+    for number in range(2):
+        part = rows.select(range(40 * number, 40 * number + 40))
+        part.select_columns(["query", "positive"]).to_parquet(folder / f"pairs-{number}.parquet")
+    rows.select_columns(["query", "positive", "negative"]).to_parquet(folder / "triplets.parquet")
+    beir = folder / "beir"
+    beir.mkdir()
+    for name, table in {
+        "corpus": [{"_id": f"d{i}", "text": rows[i]["positive"]} for i in range(20)],
+        "queries": [{"_id": f"q{i}", "text": rows[i]["query"]} for i in range(20)],
+        "qrels": [{"query-id": f"q{i}", "corpus-id": f"d{i}", "score": 1} for i in range(20)],
+    }.items():
+        (beir / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    return folder
+
+
+@pytest.fixture
+def train(monkeypatch, data, tmp_path):
+    """`scripts/train.py` in this process, on the tiny model; returns the folder of the run."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from config import Config
+    from train import main
+
+    compile_fast(monkeypatch)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run_here(**flags):
+        usual = {
+            "model": str(TINY),
+            "data": (str(data / "pairs-0.parquet"),),
+            "output": tmp_path / "run",
+            "cache": None,
+            "batch_size": 8,
+            "log_every": 1,
+            "max_seq_length": 16,
+            "split_lengths": False,  # one program
+            "dropout": False,
+        }
+        assert main(Config(**{**usual, **flags})) == 0
+        return tmp_path / "run"
+
+    yield run_here
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def records(folder, kind):
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [record for record in lines if record["kind"] == kind]
+
+
+def test_several_evaluations_rank_by_any_metric_and_end_a_run_early(train, data, capsys):
+    output = train(
+        evaluate=(str(data / "beir"), f"triplet:{data / 'triplets.parquet'}"),
+        evaluate_dims=(8,),
+        evaluate_every=0.25,
+        metric="triplets/accuracy",
+        early_stopping=2,
+        learning_rate=1e-12,
+        steps=16,
+        prompts=("anchors=query: ",),
+    )
+    measured = records(output, "evaluation")
+    assert [record["step"] for record in measured] == [0, 4, 8]  # nothing got better
+    assert {"beir/ndcg@10", "triplets/accuracy", "beir/ndcg@10_dim_8"} <= measured[0].keys()
+    assert len(records(output, "train")) == 8
+    said = capsys.readouterr().out
+    assert "stops early after step 8: triplets/accuracy was not above" in said
+    assert (output / "model/modules.json").exists()
+    results = json.loads((output / "results.json").read_text())
+    assert results["after"]["step"] == 8
+
+
+def test_an_unknown_metric_is_named_with_those_there_are(train, data):
+    with pytest.raises(ValueError, match=r"there is no metric ndcg; there are accuracy@1, "):
+        train(evaluate=(str(data / "beir"),), metric="ndcg", steps=2)
+
+
+def test_steps_that_are_not_finite_are_skipped_and_end_with_their_rows(train, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"of steps 2 to 3 are not finite; their rows are"):
+        train(evaluate=("none",), learning_rate=1e30, warmup_share=0.0, max_skipped=2, steps=9)
+    output = tmp_path / "run"
+    lines = (output / "nonfinite.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["step"] for row in rows] == [2] * 8 + [3] * 8
+    assert rows[0].keys() == {"step", "row", "anchors", "positives"}
+    assert [record["skipped"] for record in records(output, "train")] == [0, 1, 1]
+    assert not (output / "model").exists()
+
+
+def test_streams_and_files_are_mixed_by_weight(train, data, tmp_path):
+    file = tmp_path / "tasks.toml"
+    file.write_text(
+        f"""
+        [streamed]
+        data = "{data}/pairs-*.parquet"
+        stream = true
+        window = 16
+        weight = 1
+        [triplets]
+        data = "{data}/triplets.parquet"
+        loss = "triplet"
+        weight = 1
+        """
+    )
+    output = train(tasks=file, mix="weighted", steps=8, evaluate=("none",))
+    steps = records(output, "train")
+    assert {name for record in steps for name in record if name.endswith("/loss")} == {
+        "streamed/loss",
+        "triplets/loss",
+    }
+
+
+def test_rows_of_several_files_are_mixed_in_every_batch(train, data):
+    files = tuple(str(data / f"pairs-{number}.parquet") for number in range(2))
+    output = train(data=files, data_weights=(3.0, 1.0), steps=2, evaluate=("none",))
+    assert len(records(output, "train")) == 2
+
+
+def test_the_average_of_the_last_checkpoints_is_saved(train, data):
+    output = train(steps=3, checkpoint_every=1, average_last=2, evaluate=("none",), keep=1)
+    saved = load_file(output / "model/model.safetensors")
+    from config import Config
+    from training import open_training
+
+    config = Config(**{**json.loads((output / "config.json").read_text()), "cache": None,
+                       "output": output})  # fmt: skip
+    training = open_training(config, make_mesh())
+    checkpoints = Checkpoints(output / "checkpoints", training.identity(
+        json.loads((output / "config.json").read_text())), keep=2)  # fmt: skip
+    assert checkpoints.steps == [2, 3]
+    state = training.create_state()
+    both = [training.trained(checkpoints.restore(state, step=step)) for step in (2, 3)]
+    tensors = [encoder.tensors(encoder.params["transformer"]) for encoder in both]
+    for name, tensor in saved.items():
+        mean = (np.asarray(tensors[0][name]) + np.asarray(tensors[1][name])) / 2
+        np.testing.assert_allclose(tensor, mean, atol=1e-7, err_msg=name)
+    assert any((tensors[0][name] != tensors[1][name]).any() for name in saved)
+
+
+def test_the_last_state_is_saved_where_there_is_one_checkpoint(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from config import Config
+    from finishing import chosen_state
+
+    optimizer = optax.sgd(0.1)
+    state = create_state({"w": np.ones(2, np.float32)}, optimizer, make_mesh())
+    checkpoints = Checkpoints(tmp_path / "checkpoints", {"name": "x"})
+    checkpoints.save(1, state)
+    assert chosen_state(Config(average_last=3), checkpoints, state) is state
+    checkpoints.close()

@@ -37,8 +37,8 @@ def top_k_search(
     *,
     k: int,
     similarity: Similarity = "cosine",
-    query_block: int = 1024,
-    corpus_block: int = 8192,
+    query_block: int = 512,
+    corpus_block: int = 4096,
     exclude: Int[np.ndarray, "q e"] | None = None,
 ) -> tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
     """Finds the `k` most similar rows of `corpus` for every query, best first.

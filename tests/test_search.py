@@ -9,7 +9,7 @@ from jaxembed import search
 from jaxembed.search import merge, top_k_search
 from jaxembed.training.compiled import program_cost
 
-BLOCKS = [(1024, 8192), (1, 1), (3, 7), (5, 64), (64, 5), (13, 101), (14, 102)]
+BLOCKS = [(512, 4096), (1, 1), (3, 7), (5, 64), (64, 5), (13, 101), (14, 102)]
 
 
 def reference(queries, corpus, k, similarity, exclude=None):
@@ -140,7 +140,7 @@ def test_products_are_full_float32_on_every_platform():
     assert "precision = [HIGHEST, HIGHEST]" in lowered(8, 16, 3).as_text()
 
 
-@pytest.mark.parametrize(("query_block", "corpus_block"), [(1024, 8192), (3, 7), (5, 64)])
+@pytest.mark.parametrize(("query_block", "corpus_block"), [(512, 4096), (3, 7), (5, 64)])
 @pytest.mark.parametrize("n_excluded", [1, 4, 101])
 def test_excluded_rows_are_not_found(tied_vectors, n_excluded, query_block, corpus_block):
     queries, corpus = tied_vectors

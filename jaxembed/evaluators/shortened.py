@@ -14,6 +14,7 @@ from jaxembed.evaluators.suite import Suite
 
 INTEGERS, BITS = ("int8", "uint8"), ("binary", "ubinary")
 PRECISIONS = ("float32", *INTEGERS, *BITS)
+BLOCK = 8192  # embeddings that are quantised at once
 
 
 class Quantize(Protocol):
@@ -163,18 +164,27 @@ class AtPrecisions:
 
         def embed_quantised(texts: list[str], *, role: Role | None) -> np.ndarray:
             embeddings = kept(texts, role=role)
-            codes = self.quantize(embeddings, precision, ranges if precision in INTEGERS else None)
-            if precision in BITS:
-                flipped = np.uint8(128 if precision == "binary" else 0)
-                bits = codes.view(np.uint8) ^ flipped
-                codes = np.unpackbits(bits, axis=1, count=embeddings.shape[1])
-            return codes.astype(np.float32, copy=False)
+            numbers = np.empty(embeddings.shape, np.float32)
+            for start in range(0, len(texts), BLOCK):
+                rows = slice(start, start + BLOCK)
+                numbers[rows] = self.quantised(embeddings[rows], precision, ranges)
+            return numbers
 
         values = {}
         for precision in self.precisions:
             found = self.evaluator.evaluate(embed_quantised)
             values |= {f"{name}_{precision}": value for name, value in found.items()}
         return values
+
+    def quantised(
+        self, embeddings: np.ndarray, precision: str, ranges: np.ndarray | None
+    ) -> np.ndarray:
+        """Computes the integers or the bits, as numbers `[n d]`."""
+        codes = self.quantize(embeddings, precision, ranges if precision in INTEGERS else None)
+        if precision not in BITS:
+            return codes
+        flipped = np.uint8(128 if precision == "binary" else 0)
+        return np.unpackbits(codes.view(np.uint8) ^ flipped, axis=1, count=embeddings.shape[1])
 
 
 class Kept:

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from jaxembed.encoders.inference import quantize_embeddings
 from jaxembed.evaluators import RetrievalEvaluator, SimilarityEvaluator, TripletEvaluator
 from jaxembed.evaluators.protocols import Evaluator
-from jaxembed.evaluators.shortened import at_dims, at_precisions
+from jaxembed.evaluators.shortened import BLOCK, at_dims, at_precisions
 from jaxembed.evaluators.similarity import PairedSimilarity
 from jaxembed.evaluators.suite import Suite
 from tests.goldens.evaluators.models import read_models
@@ -143,6 +143,29 @@ def test_queries_are_quantised_by_the_ranges_of_the_documents(models):
     for _, ranges in calls[:2]:
         np.testing.assert_allclose(ranges, [units.min(axis=0), units.max(axis=0)], rtol=1e-6)
     assert [ranges for _, ranges in calls[2:]] == [None, None]
+
+
+@pytest.mark.parametrize("precision", ["uint8", "binary"])
+def test_a_block_of_embeddings_at_a_time_is_quantised(precision):
+    vectors = np.random.default_rng(0).normal(size=(BLOCK + 5, 12)).astype(np.float32)
+    asked, sizes = [], []
+
+    class Asking:
+        main_metric = "length"
+
+        def evaluate(self, embed):
+            asked.append(embed(named(range(len(vectors))), role="document"))
+            return {"length": float(len(asked[-1]))}
+
+    def quantize(embeddings, precision, ranges):
+        sizes.append(len(embeddings))
+        return quantize_embeddings(embeddings, precision, ranges)
+
+    at_precisions(Asking(), [precision], quantize).evaluate(lambda texts, *, role: vectors)
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = quantize_embeddings(units, precision) if precision == "uint8" else units > 0
+    np.testing.assert_array_equal(asked[-1], expected)
+    assert sizes == [BLOCK, 5]
 
 
 def test_given_ranges_are_taken_and_nothing_is_searched_for_them(models):

@@ -21,15 +21,15 @@ def test_the_value_equals_sentence_transformers():
 def test_more_rows_than_a_block_of_a_mapped_file_need_the_memory_of_a_block(tmp_path):
     n, d = 5 * BLOCK + 7, 16
     teacher = np.lib.format.open_memmap(tmp_path / "teacher.npy", "w+", np.float16, (n, d))
-    teacher[:] = np.arange(n)[:, None] % 8
-    embeddings = np.asarray(teacher, np.float32)
-    embeddings[-1] += 2
+    teacher[:] = np.arange(n)[:, None] % 1000
+    differences = np.arange(n)[:, None] % 3
+    embeddings = np.asarray(teacher + differences, np.float32)
     texts = ["a"] * n
     tracemalloc.start()
     found = MSEEvaluator(texts, teacher).evaluate(lambda texts, *, role: embeddings)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found["negative_mse"] == pytest.approx(-100 * 4 / n, rel=1e-12)
+    assert found["negative_mse"] == pytest.approx(-100 * np.mean(differences**2), rel=1e-12)
     # The check of what is embedded needs a boolean for each number, the list a pointer for each.
     assert peak < n * (d + 8) + 3 * BLOCK * d * 8
 
@@ -59,6 +59,13 @@ def test_texts_are_embedded_in_order_without_a_role():
 def test_wrong_data_is_refused_before_anything_is_embedded(texts, teacher, message):
     with pytest.raises(ValueError, match=message):
         MSEEvaluator(texts, teacher)
+
+
+def test_a_broken_row_is_named_in_any_block():
+    teacher = np.ones((BLOCK + 3, 1))
+    teacher[BLOCK + 1] = np.nan
+    with pytest.raises(ValueError, match=f"row {BLOCK + 1} of teacher holds NaN or infinity"):
+        MSEEvaluator(["a"] * len(teacher), teacher)
 
 
 def test_another_width_than_the_teacher_is_refused():

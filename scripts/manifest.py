@@ -36,12 +36,12 @@ class Manifest:
     def has(self, name: str) -> bool:
         """Says whether the file is there as it was written."""
         file = self.folder / name
-        return name in self.digests and file.exists() and _digest(file) == self.digests[name]
+        return name in self.digests and file.exists() and digest(file) == self.digests[name]
 
     def write(self, name: str, save: Callable[[BinaryIO], Any]) -> None:
         """Writes a file whole or not at all; `save` gets the open file."""
-        _write_whole(self.folder / name, save)
-        self.digests[name] = _digest(self.folder / name)
+        write_whole(self.folder / name, save)
+        self.digests[name] = digest(self.folder / name)
         self._save()
 
     def forget(self) -> None:
@@ -51,7 +51,7 @@ class Manifest:
 
     def _save(self) -> None:
         text = json.dumps({**self.identity, "files": self.digests}, indent=2) + "\n"
-        _write_whole(self.folder / "manifest.json", lambda stream: stream.write(text.encode()))
+        write_whole(self.folder / "manifest.json", lambda stream: stream.write(text.encode()))
 
     def _read(self, file: Path) -> dict[str, str]:
         """Returns the digests of a manifest of the same identity."""
@@ -69,7 +69,8 @@ class Manifest:
         return digests
 
 
-def _write_whole(file: Path, save: Callable[[BinaryIO], Any]) -> None:
+def write_whole(file: Path, save: Callable[[BinaryIO], Any]) -> None:
+    """Writes a file whole or not at all; `save` gets the open file."""
     partial = file.with_name(file.name + ".partial")
     with partial.open("wb") as stream:
         save(stream)
@@ -78,6 +79,7 @@ def _write_whole(file: Path, save: Callable[[BinaryIO], Any]) -> None:
     partial.replace(file)
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """Computes a short name for the content of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, xxh3_64).hexdigest()

@@ -89,5 +89,5 @@ def versions() -> dict[str, str]:
 def write_json(file: Path, content: Any) -> None:
     """Writes a file whole or not at all."""
     partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.write_text(json.dumps(content, indent=2, default=str) + "\n")
     partial.replace(file)

@@ -124,6 +124,8 @@ class RunFlags:
     packing: bool = False
     """Puts several short texts into one row, so that almost nothing is padding; of our own models.
     Rows, as in --mini-batch-size, are then packed ones."""
+    token_cache: Path | None = None
+    """A folder that tokenize_texts.py filled: the tokens of what is in it are read from there."""
     workers: int = 0
     """Processes that prepare batches; 0 is threads."""
     cache: Path | None = Path("~/.cache/jaxembed/compiled")
@@ -179,7 +181,7 @@ OF_A_TASK = (
 )
 # What may differ between a run and its continuation.
 FREE = (
-    *("output", "resume", "overwrite", "workers", "cache"),
+    *("output", "resume", "overwrite", "workers", "cache", "token_cache"),
     *("fsdp", "tensor", "ring"),
     *(field.name for field in dataclasses.fields(KeepingFlags) if "prompt" not in field.name),
 )
@@ -208,7 +210,7 @@ def continued(config: Config) -> Config:
     }
     if unknown := values.keys() - {field.name for field in dataclasses.fields(config)}:
         raise ConfigError(f"{file} is of another version: there is no flag {min(unknown)}")
-    for name in ("cache", "tasks"):
+    for name in ("cache", "token_cache", "tasks"):
         values[name] = values[name] and Path(values[name])
     anew = {name: getattr(config, name) for name in (*OF_HOST, *OF_DEVICES)}
     anew = {name: value for name, value in anew.items() if value is not None and value is not False}

@@ -141,6 +141,7 @@ def open_tasks(config: Config, shards: Shards) -> Tasks:
             prompts=(one.query_prompt, one.document_prompt),
             prompt_texts=dict(prompt.split("=", 1) for prompt in one.prompts),
             buckets=one.buckets,
+            token_cache=one.token_cache,
             shards=shards,
             split_lengths=one.split_lengths and config.gradient_accumulation_steps == 1,
             packing=one.packing,

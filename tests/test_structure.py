@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "metrics": {"typing", "similarity"},
     "search": {"similarity"},
     "mining": {"search"},
-    "evaluators": {"typing", "similarity", "search", "metrics"},
+    "evaluators": {"typing", "similarity", "search", "metrics", "data"},
     "encoders": {"typing", "similarity", "randomness"},
     "data": {"typing"},
     "objectives": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 from jaxembed.data import DataError, Rows
 from jaxembed.encoders import TextTokenizer
@@ -15,18 +16,21 @@ def tokenizers_of(
     objective: WeightedSum,
     rows: Rows,
     live: dict[str, tuple[str, ...]],
+    *,
     prompts: Sequence[str | None],
     prompt_texts: Mapping[str, str],
     buckets: Sequence[int] | None,
+    token_cache: str | PurePath | None,
 ) -> dict[str, tuple[TextTokenizer, str]]:
     """Returns the tokenizer and the prompt of each role, those of frozen networks too."""
 
-    def in_buckets(tokenizer: TextTokenizer) -> TextTokenizer:
-        return tokenizer if buckets is None else tokenizer.with_buckets(buckets)
+    def prepared(tokenizer: TextTokenizer) -> TextTokenizer:
+        tokenizer = tokenizer if buckets is None else tokenizer.with_buckets(buckets)
+        return tokenizer if token_cache is None else tokenizer.with_cache(str(token_cache))
 
     encoder = networks.encoder
     of_query, of_document = (encoder.prompt(name) for name in prompts)
-    tokenizer = in_buckets(encoder.tokenizer)
+    tokenizer = prepared(encoder.tokenizer)
     others = (*rows.text_roles[1:], "negatives")
     tokenizers = {rows.text_roles[0]: (tokenizer, of_query)}
     tokenizers |= dict.fromkeys(others, (tokenizer, of_document))
@@ -38,11 +42,11 @@ def tokenizers_of(
     tokenizers |= {role: (tokenizer, prompt) for role, prompt in prompt_texts.items()}
     for role in objective.leading.decoded:
         assert networks.decoder is not None
-        tokenizers[role] = in_buckets(networks.decoder.tokenizer), ""
+        tokenizers[role] = prepared(networks.decoder.tokenizer), ""
     for name, roles in live.items():
         network = networks.frozen[name]
         for role in roles:
-            tokenizers[f"{name}_{role}"] = in_buckets(network.tokenizer), network.prompt(None)
+            tokenizers[f"{name}_{role}"] = prepared(network.tokenizer), network.prompt(None)
     return tokenizers
 
 

@@ -103,6 +103,7 @@ def open_task(
     prompts: Sequence[str | None] = (None, None),
     prompt_texts: Mapping[str, str] | None = None,
     buckets: Sequence[int] | None = None,
+    token_cache: str | PurePath | None = None,
     shards: Shards = ONE,
     split_lengths: bool = False,
     packing: bool = False,
@@ -121,6 +122,7 @@ def open_task(
         prompts: names of the encoder's prompts for the first text and for the others.
         prompt_texts: prompts by role, in place of those, such as `{"anchors": "query: "}`.
         buckets: lengths that texts are padded to.
+        token_cache: folder of the tokens of texts, as `cache_tokens` writes it.
         shards: into how many parts devices share the rows of a batch, and which are made here.
         split_lengths: encodes the longest quarter of each column apart.
         packing: puts several short texts into one row instead; of our own transformers.
@@ -167,7 +169,16 @@ def open_task(
             rows,
             roles,
             plan,
-            tokenizers_of(networks, objective, rows, live, prompts, prompt_texts or {}, buckets),
+            tokenizers_of(
+                networks,
+                objective,
+                rows,
+                live,
+                prompts=prompts,
+                prompt_texts=prompt_texts or {},
+                buckets=buckets,
+                token_cache=token_cache,
+            ),
             live,
             shards=shards,
             split_lengths=split_lengths,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from jaxembed.data import BatchPlan, DataError, plain_plan
-from jaxembed.data.mixed_plans import MixedPlan
+from jaxembed.data.mixed_plans import MixedPlan, MixedRows, WeightedPlan
+from jaxembed.data.streams import StreamPlan
 
 MIXES = ("proportional", "round_robin")
 
@@ -161,3 +162,44 @@ def test_a_mix_has_a_name_and_a_set():
         DataError, match="MixedPlan needs the plan of one data set or more; got none"
     ):
         MixedPlan({})
+
+
+def test_weighted_steps_repeat_small_sets_and_follow_their_own_plans():
+    plans = plans_of(**UNEVEN)
+    weights = {name: float(number + 1) for number, name in enumerate(plans)}
+    plan = WeightedPlan(plans, weights, seed=1)
+    taken = dict.fromkeys(plans, 0)
+    for step in range(256):
+        name, rows = plan.rows(step)
+        np.testing.assert_array_equal(rows, plans[name].rows(taken[name]))
+        taken[name] += 1
+    total = sum(weights.values())
+    for name, weight in weights.items():
+        assert abs(taken[name] - 256 * weight / total) <= 1
+    assert plan.n_steps(2) == 2 * sum(each.n_steps(1) for each in plans.values())
+
+
+def test_weighted_plans_take_streams_and_refuse_their_epochs():
+    plans = {"stream": StreamPlan(2), "rows": BatchPlan(partial(plain_plan, 4, 2, seed=0))}
+    plan = WeightedPlan(plans, {"stream": 1, "rows": 1}, seed=0)
+    found = {name for name, _ in map(plan.rows, range(16))}
+    assert found == {"stream", "rows"}
+    with pytest.raises(DataError, match="say how many steps"):
+        plan.n_steps(1)
+
+
+def test_mixed_rows_have_all_sources_by_weight_and_every_row_once_an_epoch():
+    plan = MixedRows({"a": 6, "b": 9}, {"a": 2.0, "b": 1.0}, 4, seed=3)
+    batches = [plan.rows(step) for step in range(27)]
+    of_a = np.concatenate([rows[rows < 6] for rows in batches])
+    of_b = np.concatenate([rows[rows >= 6] for rows in batches])
+    assert all(2 <= np.count_nonzero(rows < 6) <= 3 for rows in batches)
+    assert abs(len(of_a) - 72) <= 3  # two thirds of 108 in the long run
+    for epoch in of_a[:66].reshape(-1, 6):
+        assert sorted(epoch) == list(range(6))
+    for epoch in of_b[:27].reshape(-1, 9):
+        assert sorted(epoch) == list(range(6, 15))
+    assert (of_a[:6] != of_a[6:12]).any()
+    again = MixedRows({"a": 6, "b": 9}, {"a": 2.0, "b": 1.0}, 4, seed=3)
+    np.testing.assert_array_equal(again.rows(20), batches[20])
+    assert plan.n_steps(2) == 8

@@ -144,3 +144,19 @@ def test_a_step_is_compiled_for_a_slice_of_tpus(tmp_path):
     assert (row["chips"], row["pairs"]) == (4, 64)
     assert row["flops"] > 2 * 3 * 32 * 32 * 85e6
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_mining_is_measured_with_its_memory(tmp_path):
+    flags = ["--rows", "200", "--d", "8", "--candidates", "10", "--baseline-queries", "50"]
+    result = run("mining.py", *flags, "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((tmp_path / "mining.json").read_text())["rows"]
+    assert [row["queries"] for row in rows] == [200, 50]
+    assert rows[0]["peak_bytes"] > 2**26
+
+
+def test_planning_and_feeding_are_measured(tmp_path):
+    result = run("feeding.py", "--quick", "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "feeding.json").read_text())
+    assert content["targets"]

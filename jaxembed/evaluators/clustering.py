@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -62,15 +61,12 @@ class ClusteringEvaluator:
     def evaluate(self, embed: EmbedFn) -> dict[str, float]:
         """Embeds all texts in one call (role None); returns `{"v_measure": …}`."""
         from sklearn.cluster import MiniBatchKMeans
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.metrics import v_measure_score
 
         embeddings = embed_texts(embed, list(self.texts), role=None).astype(np.float32, copy=False)
         n_clusters = len(set(self.labels))
         means = MiniBatchKMeans(n_clusters, batch_size=BATCH, n_init="auto", random_state=self.seed)
-        with warnings.catch_warnings():  # fewer distinct embeddings than clusters: a low score
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            clusters = means.fit_predict(embeddings)
+        clusters = means.fit_predict(embeddings)
         return {"v_measure": float(v_measure_score(np.asarray(self.labels), clusters))}
 
 

@@ -145,6 +145,36 @@ def test_queries_are_quantised_by_the_ranges_of_the_documents(models):
     assert [ranges for _, ranges in calls[2:]] == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("roles", "counted"), [(["document", "query", "document"], [0, 2]), ([None, "query"], [0, 1])]
+)
+def test_ranges_are_those_of_all_documents_or_without_one_of_all_texts(roles, counted):
+    vectors = np.random.default_rng(0).normal(size=(len(roles), 40, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    given = []
+
+    class Asking:
+        main_metric = "nothing"
+
+        def evaluate(self, embed):
+            for call, role in enumerate(roles):
+                embed([str(call)] * 40, role=role)
+            return {"nothing": 0.0}
+
+    def quantize(embeddings, precision, ranges):
+        given.append(ranges)
+        return quantize_embeddings(embeddings, precision, ranges)
+
+    at_precisions(Asking(), ["int8"], quantize).evaluate(
+        lambda texts, *, role: vectors[int(texts[0])]
+    )
+    rows = vectors[counted].reshape(-1, 3)
+    expected = [rows.min(axis=0), rows.max(axis=0)]
+    assert len(given) == len(roles)
+    for ranges in given:
+        np.testing.assert_allclose(ranges, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("precision", ["uint8", "binary"])
 def test_a_block_of_embeddings_at_a_time_is_quantised(precision):
     vectors = np.random.default_rng(0).normal(size=(BLOCK + 5, 12)).astype(np.float32)

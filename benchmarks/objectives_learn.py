@@ -377,7 +377,7 @@ def open_tasks(
 def computation(tasks: Tasks) -> Callable[[Params], tuple[float, data.Metrics]]:
     """Makes the function of parameters to the mean loss, and metrics, of the first batches."""
     objective = jax.jit(tasks.build())
-    n_batches = min(HELD_OUT_BATCHES, *(task.plan.n_batches(0) for task in tasks.tasks.values()))
+    n_batches = min(HELD_OUT_BATCHES, *(task.plan.n_steps(1) for task in tasks.tasks.values()))
     batches = [
         {task: one.make(number) for task, one in tasks.tasks.items()} for number in range(n_batches)
     ]

@@ -16,8 +16,19 @@ from jaxembed.encoders.hub import push_to_hub
 TINY = Path(__file__).parents[1] / "goldens/encoders/tiny"
 
 
+class Server(ThreadingHTTPServer):
+    """Keeps the files of the commits, and which repositories are private."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Hub)
+        self.files, self.private = {}, {}
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
 class Hub(BaseHTTPRequestHandler):
-    """Answers what an upload asks; `server.files` are those of the commits, by repository."""
+    """Answers what an upload asks."""
+
+    server: Server
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -62,9 +73,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.files, server.private = {}, {}
-    server.address = f"http://127.0.0.1:{server.server_port}"
+    server = Server()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()

@@ -136,7 +136,8 @@ def test_values_are_those_of_the_evaluator(evaluate, data, tmp_path):
     evaluate(suite=(str(data / "sts.parquet"),), output=tmp_path)
     metrics = json.loads((tmp_path / "results.json").read_text())["metrics"]
     rows = open_dataset(data / "sts.parquet")
-    evaluator = SimilarityEvaluator(*(rows[name][:] for name in rows.column_names))
+    left, right, scores = (rows[name][:] for name in rows.column_names)
+    evaluator = SimilarityEvaluator(left, right, scores)
     encoder = jaxembed.load(TINY)
     expected = evaluator.evaluate(lambda texts, *, role: encoder.encode(texts))
     assert metrics == pytest.approx(expected, abs=1e-5)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -56,14 +58,23 @@ def read_beir(corpus: Source, queries: Source, qrels: Source) -> Retrieval:
     documents = _by_id("corpus", corpus, titles=True)
     texts = _by_id("queries", queries)
     judgements: Judgements = {}
+    missing: list[str] = []
     for place, row in _rows("qrels", qrels, QRELS[:2], ("score",)):
-        query, document = str(row["query-id"]), str(row["corpus-id"])
-        score = 1.0 if row["score"] is None else _score(place, row["score"])
+        query, document = _id(place, row, "query-id"), _id(place, row, "corpus-id")
         if query not in texts:
-            raise DataError(f"{place} names the query {query!r}, which is not in queries")
-        if document not in documents:
-            raise DataError(f"{place} names the document {document!r}, which is not in corpus")
-        judgements.setdefault(query, {})[document] = score
+            missing.append(f"{place} names the query {query!r}, which is not in queries")
+        elif document not in documents:
+            missing.append(f"{place} names the document {document!r}, which is not in corpus")
+        elif document in judgements.setdefault(query, {}):
+            raise DataError(f"{place} judges {query!r} and {document!r} again: drop it")
+        else:
+            score = 1.0 if row["score"] is None else _score(place, row["score"])
+            judgements[query][document] = score
+    if missing:
+        more = f"; there are {len(missing):,} such lines" if len(missing) > 1 else ""
+        raise DataError(f"{missing[0]}: add it or drop the line{more}")
+    if not judgements:
+        raise DataError(f"{_called('qrels', qrels)} has no rows")
     judgements = {query: judged for query, judged in judgements.items() if max(judged.values()) > 0}
     if not judgements:
         raise DataError("qrels score no document above 0, so there is nothing to find")
@@ -121,14 +132,15 @@ def beir_pairs(folder: Path, split: str) -> dict[str, list[str]]:
 def _by_id(name: str, source: Source, *, titles: bool = False) -> dict[str, str]:
     texts: dict[str, str] = {}
     for place, row in _rows(name, source, ("_id", "text"), ("title",) if titles else ()):
-        key, text, title = str(row["_id"]), row["text"], row.get("title")
+        key, text, title = _id(place, row, "_id"), row["text"], row.get("title")
         if not isinstance(text, str):
             raise DataError(f"{place} must have a text, not {text!r}: drop it")
         if key in texts:
             raise DataError(f"{place} has the _id {key!r} of an earlier one: drop it")
-        texts[key] = f"{title} {text}".strip() if title else text
+        titled = isinstance(title, str) and title  # a data frame has NaN for none
+        texts[key] = f"{title} {text}".strip() if titled else text
     if not texts:
-        raise DataError(f"{name if not isinstance(source, str | Path) else source} has no rows")
+        raise DataError(f"{_called(name, source)} has no rows")
     return texts
 
 
@@ -149,7 +161,7 @@ def _rows(
     for column in optional:
         try:
             columns[column] = list(source[column])
-        except KeyError:
+        except (KeyError, ValueError):  # the latter of a `datasets.Dataset`
             columns[column] = [None] * len(columns[needed[0]])
     lengths = {column: len(values) for column, values in columns.items()}
     if len({*lengths.values()}) > 1:
@@ -164,11 +176,12 @@ def _lines(
     opened = gzip.open if suffix.endswith(".gz") else open
     nothing = dict.fromkeys(optional)
     try:
-        with opened(file, "rt", encoding="utf-8", newline="") as stream:
+        with opened(file, "rt", encoding="utf-8-sig", newline="") as stream:
             if suffix.startswith(".jsonl"):
                 for number, line in enumerate(stream, start=1):
                     place = f"line {number} of {file}"
-                    yield place, nothing | _object(place, line, needed)
+                    if line.strip():
+                        yield place, nothing | _object(place, line, needed)
                 return
             header: list[str] | None = None
             cells = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -184,7 +197,7 @@ def _lines(
                         f"{place} has {len(row)} columns, where {', '.join(header)} are expected"
                     )
                 yield place, nothing | dict(zip(header, row, strict=True))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
 
 
@@ -212,15 +225,28 @@ def _parquet(file: Path, names: tuple[str, ...]) -> Table:
 def _column(name: str, table: Table, column: str) -> Iterable[Any]:
     try:
         return table[column]
-    except KeyError:
+    except (KeyError, ValueError):
         raise DataError(f"{name} has no column {column!r}") from None
 
 
 def _score(place: str, value: Any) -> float:
     try:
-        return float(value)
+        score = float(value)
     except (TypeError, ValueError):
-        raise DataError(f"{place} must have a number as score, not {value!r}") from None
+        score = math.nan
+    if not math.isfinite(score):
+        raise DataError(f"{place} must have a number as score, not {value!r}")
+    return score
+
+
+def _id(place: str, row: dict[str, Any], column: str) -> str:
+    if row[column] is None or row[column] == "":
+        raise DataError(f"{place} has no {column}: drop it")
+    return str(row[column])
+
+
+def _called(name: str, source: Source) -> str:
+    return str(source) if isinstance(source, str | Path) else name
 
 
 def _suffix(file: Path) -> str | None:

@@ -72,7 +72,7 @@ class Task:
             return tokenizer(texts, prompt)["attention_mask"].sum(axis=1)
 
         limits = {role: tokenizers[role][0].max_length for role in self.rows.text_roles}
-        facts = data_facts(self.known, row_hashes(self.known), count, limits)
+        facts = data_facts(self.known, self.hashes, count, limits)
         if isinstance(self.rows, StreamRows):
             return replace(facts, stream_files=len(self.rows.stream.files.names))
         return facts

@@ -6,7 +6,7 @@ import json
 import pytest
 from datasets import Dataset
 
-from jaxembed.data import DataError, open_dataset, read_beir_folder
+from jaxembed.data import DataError, open_dataset, read_beir, read_beir_folder
 
 CORPUS = [
     {"_id": "d1", "title": "Cat", "text": "a small animal"},
@@ -72,6 +72,11 @@ def test_parquet_gzip_and_flat_names(tmp_path):
         ("qrels/test.tsv", QRELS + "q1\td9\t1\n", "line 6 of .*document 'd9', which is not in"),
         ("qrels/test.tsv", QRELS + "q9\td1\t1\n", "line 6 of .*query 'q9', which is not in"),
         ("qrels/test.tsv", "q1\td1\t0\n", "score no document above 0"),
+        ("qrels/test.tsv", "", "test.tsv has no rows"),
+        ("qrels/test.tsv", "q1\td1\tnan\n", "line 1 of .*a number as score, not 'nan'"),
+        ("qrels/test.tsv", QRELS + "q1\td1\t1\n", "line 6 of .*judges 'q1' and 'd1' again"),
+        ("qrels/test.tsv", "q8\td1\t1\nq9\td1\t1\n", "line 1 of .*; there are 2 such lines"),
+        ("corpus.jsonl", '{"_id": null, "text": "a"}\n', "line 1 of .*has no _id: drop it"),
     ],
 )
 def test_a_defect_is_named_by_file_and_line(folder, file, content, message):
@@ -79,6 +84,17 @@ def test_a_defect_is_named_by_file_and_line(folder, file, content, message):
     with pytest.raises(DataError, match=message) as refusal:
         read_beir_folder(folder)
     assert "\n" not in str(refusal.value)
+
+
+def test_blank_lines_a_byte_order_mark_and_tables_without_titles_are_fine(folder):
+    (folder / "queries.jsonl").write_text("\ufeff" + lines(QUERIES) + "\n")
+    assert read_beir_folder(folder)[1] == {"q1": "pet", "q2": "car"}
+    tables = (
+        Dataset.from_dict({"_id": ["d1"], "text": ["a"]}),
+        Dataset.from_dict({"_id": ["q1"], "text": ["b"]}),
+        Dataset.from_dict({"query-id": ["q1"], "corpus-id": ["d1"]}),
+    )
+    assert read_beir(*tables) == ({"d1": "a"}, {"q1": "b"}, {"q1": {"d1": 1.0}})
 
 
 def test_a_parquet_file_cut_short(folder):

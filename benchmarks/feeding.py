@@ -7,8 +7,8 @@ nearly every batch meets duplicates. Beside ours the samplers of sentence-transf
 
 Feeding: steps of all-MiniLM-L6-v2 on the embedded data as `scripts/train.py` takes them, their
 batches made ahead by a thread, with the tokenizer at work and with the token cache. How much of the
-time does the loop wait for `next(batches)`? And how fast are batches made if nobody trains? Those
-of both sides must be equal.
+time does the loop wait for `next(batches)`? The same for a device whose step takes --device-ms, for
+which the loop sleeps. And how fast are batches made if nobody trains? Both sides' must be equal.
 
     python benchmarks/feeding.py --torch-python .venv-torch/bin/python   # with datasets and xxhash
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,6 @@ from datasets import disable_progress_bars
 from peer import Peer
 from sides import Target, conclude, in_turns, spread
 from text_speed import BUCKETS, LEARNING_RATE
-from timing import seconds_for
 
 import jaxembed
 from jaxembed.data import bind_columns, load_batches, no_duplicates_plan, open_dataset, row_hashes
@@ -44,7 +44,7 @@ from jaxembed.typing import Roles
 
 AHEAD = 2  # steps before the clock starts, in which the thread gets ahead
 LIVE, CACHED = "tokenizer at work", "token cache"
-OURS = "no_duplicates_plan"
+OURS, FEWER = "no_duplicates_plan", "planning, fewer pairs"
 SAMPLERS = {"NO_DUPLICATES": False, "NO_DUPLICATES_HASHED": True}  # the library's, whether hashed
 QUICK: dict[str, Any] = {
     **{"rows": 4_000, "peer_rows": 1_000, "plan_batch": 64, "split": "train[:500]"},
@@ -75,7 +75,9 @@ class Config:
     steps: int = 20
     """Training steps of a measurement."""
     batches: int = 200
-    """Batches that are made alone in a measurement."""
+    """Batches that are made alone, and steps that are slept, in a measurement."""
+    device_ms: float = 10.0
+    """How long a step is slept."""
     rounds: int = 3
     """Measurements of each side; the median counts."""
     quick: bool = False
@@ -100,7 +102,7 @@ def main(config: Config) -> int:
     targets = held_to(config, rows)
     content: dict[str, Any] = {
         "question": "Is the accelerator ever waiting for data?",
-        "settings": {name: getattr(config, name) for name in ("model", *QUICK)},
+        "settings": {name: getattr(config, name) for name in ("model", "device_ms", *QUICK)},
         "machine": machine,
         "versions": report.versions() | (peer.versions if peer else {}),
         "rows": rows,
@@ -117,11 +119,11 @@ def main(config: Config) -> int:
 def planned(config: Config, peer: Peer | None) -> list[dict[str, Any]]:
     """Measures the plans of an epoch."""
     pairs = synthetic_pairs(config.rows)
-    rows = [row_of_plan(config, pairs, config.rounds)]
+    rows = [row_of_plan(config, pairs)]
     if peer is None:
         return rows
     few = pairs.select(range(min(config.peer_rows, len(pairs))))
-    rows.append(row_of_plan(config, few, config.rounds))
+    rows.append(row_of_plan(config, few) | {"what": FEWER})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pairs.parquet"
         few.to_parquet(file)
@@ -129,7 +131,7 @@ def planned(config: Config, peer: Peer | None) -> list[dict[str, Any]]:
         for name, hashed in SAMPLERS.items():
             answers = [ask(hashed=hashed) for _ in range(config.rounds)]
             rows.append({
-                **{"what": "planning", "side": name, "pairs": len(few)},
+                **{"what": FEWER, "side": name, "pairs": len(few)},
                 "seconds": [answer["seconds"] for answer in answers],
                 "batches": len(answers[0]["sizes"]),
                 "right": sum(answers[0]["sizes"]) == len(few),
@@ -147,11 +149,11 @@ def synthetic_pairs(n: int) -> Any:
     })  # fmt: skip
 
 
-def row_of_plan(config: Config, pairs: Any, rounds: int) -> dict[str, Any]:
+def row_of_plan(config: Config, pairs: Any) -> dict[str, Any]:
     """Plans an epoch from the texts on, and looks for what a plan must not have."""
     rows = bind_columns(pairs, Roles(("anchors", "positives")))
     parts: dict[str, list[float]] = {"hashing_s": [], "planning_s": [], "processor_s": []}
-    for _ in range(rounds):
+    for _ in range(config.rounds):
         busy, begin = time.process_time(), time.perf_counter()
         hashes = row_hashes(rows)
         between = time.perf_counter()
@@ -192,20 +194,20 @@ def fed(config: Config) -> list[dict[str, Any]]:
             jax.tree.all(jax.tree.map(np.array_equal, live.make(step), tasks[CACHED].make(step)))
             for step in range(config.steps)
         )
-        training = Training(encoder, live, config)
-        training.run(live)  # every shape is compiled
-        steps = {name: partial(training.run, task) for name, task in tasks.items()}
-        trained = in_turns(steps, config.rounds)
-        made = {name: partial(made_alone, task, config.batches) for name, task in tasks.items()}
-        alone = in_turns(made, config.rounds)
-    rows = []
-    for name in tasks:
-        seconds, waited = map(list, zip(*trained[name], strict=True))
-        row = {"what": "training", "side": name, "batches": config.steps}
-        rows.append({**row, "seconds": seconds, "waited_s": waited})
-        row = {"what": "batches alone", "side": name, "batches": config.batches}
-        rows.append({**row, "seconds": alone[name]})
-    rows = [{**row, "pairs": row["batches"] * config.batch, "right": right} for row in rows]
+        step, sleep = train_step(encoder, live), partial(time.sleep, config.device_ms / 1000)
+        loop(live, config.steps, step)  # every shape is compiled
+        rows = []
+        for what, number, call in (
+            ("training", config.steps, partial(loop, step=step)),
+            ("training, slept", config.batches, partial(loop, step=lambda batch: sleep())),
+            ("batches alone", config.batches, partial(loop, step=lambda batch: None)),
+        ):
+            calls = {name: partial(call, task, number) for name, task in tasks.items()}
+            for name, measured in in_turns(calls, config.rounds).items():
+                seconds, waited = map(list, zip(*measured, strict=True))
+                row = {"what": what, "side": name, "pairs": number * config.batch}
+                times = {"seconds": seconds, "waited_s": waited}
+                rows.append({**row, "batches": number, "right": right, **times})
     row = {"what": "filling the cache", "side": CACHED, "pairs": len(live.rows), "batches": 0}
     return [*rows, {**row, "texts": len(cache), "seconds": [filling], "right": right}]
 
@@ -222,65 +224,63 @@ def task_of(encoder: Encoder, data: Any, config: Config) -> Task:
     )
 
 
-class Training:
-    """Compiled steps, and the state that they move on."""
+def train_step(encoder: Encoder, task: Task) -> Callable[[Any], Any]:
+    """Builds a training step that moves on its own state."""
+    mesh = make_mesh(jax.devices()[:1])
+    schedule = optax.constant_schedule(LEARNING_RATE)
+    optimizer = adamw(schedule)
+    compiled = build_train_step(
+        task.objective.build(encoder.apply, mesh=mesh), optimizer, schedule, mesh
+    )
+    state = create_state({"encoder": encoder.params}, optimizer, mesh)
 
-    def __init__(self, encoder: Encoder, task: Task, config: Config) -> None:
-        mesh = make_mesh(jax.devices()[:1])
-        schedule = optax.constant_schedule(LEARNING_RATE)
-        optimizer = adamw(schedule)
-        self.steps = config.steps
-        objective = task.objective.build(encoder.apply, mesh=mesh)
-        self.step = build_train_step(objective, optimizer, schedule, mesh)
-        self.state = create_state({"encoder": encoder.params}, optimizer, mesh)
+    def step(batch: Any) -> Any:
+        nonlocal state
+        state, metrics = compiled(state, batch, None)
+        return metrics
 
-    def run(self, task: Task) -> tuple[float, float]:
-        """Trains as the script's loop does, which reads metrics while the next step runs.
+    return step
 
-        Returns the seconds of the steps, and those of them inside `next(batches)`.
-        """
-        batches = load_batches(task.make, start_step=0, n_steps=AHEAD + self.steps)
-        pending, waiting, begin = None, 0.0, time.perf_counter()
-        for number in range(AHEAD + self.steps):
-            if number == AHEAD:
-                jax.block_until_ready(pending)
-                waiting, begin = 0.0, time.perf_counter()
-            before = time.perf_counter()
-            batch = next(batches)
-            waiting += time.perf_counter() - before
-            self.state, metrics = self.step(self.state, batch, None)
+
+def loop(task: Task, steps: int, step: Callable[[Any], Any]) -> tuple[float, float]:
+    """Trains as the script does: it waits for a step while the next one runs.
+
+    Returns the seconds of the steps, and those of them inside `next(batches)`.
+    """
+    batches = load_batches(task.make, start_step=0, n_steps=AHEAD + steps)
+    pending, waited, begin = None, 0.0, time.perf_counter()
+    for number in range(AHEAD + steps):
+        if number == AHEAD:
             jax.block_until_ready(pending)
-            pending = metrics
+            waited, begin = 0.0, time.perf_counter()
+        before = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - before
+        metrics = step(batch)
         jax.block_until_ready(pending)
-        return time.perf_counter() - begin, waiting
-
-
-def made_alone(task: Task, number: int) -> float:
-    """Measures how long so many batches take that nobody uses."""
-    batches = load_batches(task.make, start_step=0, n_steps=number)
-    return seconds_for(lambda: next(batches), number)
+        pending = metrics
+    jax.block_until_ready(pending)
+    return time.perf_counter() - begin, waited
 
 
 def held_to(config: Config, rows: list[dict[str, Any]]) -> list[Target]:
     """Compares with the targets, and side with side."""
-    by_key = {(row["what"], row["side"], row["pairs"]): row for row in rows}
-    every, few = (by_key.get(("planning", OURS, n)) for n in (config.rows, config.peer_rows))
-    assert every is not None
+    by_key = {(row["what"], row["side"]): row for row in rows}
     what = f"planning of {config.rows:,} pairs, seconds"
-    targets = [Target(what, every["median_s"], at_most=60)]
+    targets = [Target(what, by_key["planning", OURS]["median_s"], at_most=60)]
     for name in SAMPLERS:
-        theirs = by_key.get(("planning", name, config.peer_rows))
-        if few and theirs:
-            ratio = theirs["median_s"] / few["median_s"]
+        if peer := by_key.get((FEWER, name)):
+            ratio = peer["median_s"] / by_key[FEWER, OURS]["median_s"]
             targets.append(Target(f"{name} / ours, planning of {config.peer_rows:,} pairs", ratio))
-    trained = {row["side"]: row for row in rows if row["what"] == "training"}
-    for side, bound in ((LIVE, None), (CACHED, 0.02)):
-        pairs = zip(trained[side]["waited_s"], trained[side]["seconds"], strict=True)
-        share = statistics.median(waited / whole for waited, whole in pairs)
-        targets.append(Target(f"share of the time that is waiting, {side}", share, at_most=bound))
-    alone = {row["side"]: row["median_s"] for row in rows if row["what"] == "batches alone"}
-    ratio = alone[LIVE] / alone[CACHED]
-    return [*targets, Target("batches alone: tokenizer at work / token cache, time", ratio)]
+    for what in ("training", "training, slept"):
+        for side in (LIVE, CACHED):
+            row = by_key[what, side]
+            pairs = zip(row["waited_s"], row["seconds"], strict=True)
+            share = statistics.median(waited / whole for waited, whole in pairs)
+            bound = 0.02 if (what, side) == ("training", CACHED) else None
+            targets.append(Target(f"share of waiting, {what}, {side}", share, at_most=bound))
+    live, cached = (by_key["batches alone", side]["median_s"] for side in (LIVE, CACHED))
+    return [*targets, Target(f"batches alone: {LIVE} / {CACHED}, time", live / cached)]
 
 
 def cells(row: dict[str, Any]) -> list[str]:

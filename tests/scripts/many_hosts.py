@@ -57,7 +57,7 @@ def resume(output, *, hosts=1, **options):
     return start(["--resume", str(output)], hosts=hosts, **options)
 
 
-def finish(processes, seconds=300):
+def finish(processes, seconds=600):
     """Waits for processes; returns (status, stdout, stderr) of each."""
     results = []
     for process in processes:

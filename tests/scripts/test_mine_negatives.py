@@ -81,7 +81,7 @@ def golden(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", MINED["cases"], ids=lambda case: str(case["settings"]))
-def test_rows_are_those_of_the_library(mine, golden, case, capsys):
+def test_rows_are_those_of_the_library(mine, golden, case):
     settings = dict(case["settings"])
     kind = "scored" if settings.pop("output_scores", False) else settings["output_format"]
     keep = kind not in ("n-tuple", "scored")
@@ -93,8 +93,13 @@ def test_rows_are_those_of_the_library(mine, golden, case, capsys):
             row.pop("scores", 0), expected.get("scores", 0), atol=1e-6, strict=False
         )
         assert row == {name: value for name, value in expected.items() if name != "scores"}
-    if case is not MINED["cases"][0]:
-        assert "12 queries are done" in capsys.readouterr().out  # other filters do not search again
+
+
+def test_other_filters_do_not_search_again(mine, golden, capsys):
+    mine(**golden)
+    capsys.readouterr()
+    mine(**golden, num_negatives=2, max_score=0.9)
+    assert "12 queries are done" in capsys.readouterr().out
 
 
 PAIRS = [(f"cat {n}", f"{n} cats sit on a mat") for n in range(20)]

@@ -156,7 +156,8 @@ def test_mining_is_measured_with_its_memory(tmp_path):
 
 
 def test_planning_and_feeding_are_measured(tmp_path):
-    result = run("feeding.py", "--quick", "--output", tmp_path)
+    flags = ["--quick", "--model", ROOT / "tests/goldens/encoders/tiny", "--output", tmp_path]
+    result = run("feeding.py", *flags)
     assert result.returncode == 0, result.stderr
     content = json.loads((tmp_path / "feeding.json").read_text())
     assert content["targets"]

@@ -26,7 +26,15 @@ def tokenizers_of(
 
     def prepared(tokenizer: TextTokenizer) -> TextTokenizer:
         tokenizer = tokenizer if buckets is None else tokenizer.with_buckets(buckets)
-        return tokenizer if token_cache is None else tokenizer.with_cache(str(token_cache))
+        if token_cache is None:
+            return tokenizer
+        tokenizer = tokenizer.with_cache(str(token_cache))
+        if not tokenizer.cache:
+            raise DataError(
+                f"{token_cache} holds no tokens of this model and max_seq_length; fill it with"
+                " scripts/tokenize_texts.py"
+            )
+        return tokenizer
 
     encoder = networks.encoder
     of_query, of_document = (encoder.prompt(name) for name in prompts)

@@ -241,6 +241,7 @@ WRONG = [
     ({"data": ("no/*.parquet",), "stream": True}, "no/*.parquet"),
     ({"data": (str(TRAIN_FILE),), "stream": True, "steps": 2, "epochs": 1}, "no known length"),
     ({"batch_plan": "clusters"}, "the plan clusters needs their numbers; name a cluster_column"),
+    ({"token_cache": Path("/no/tokens")}, "/no/tokens holds no tokens of this model"),
     ({"cluster_column": "pos"}, "a column of int is needed for 'clusters'"),
     ({"resume": Path("/no/run")}, "/no/run holds no run"),
     ({"resume": Path("/no/run"), "steps": 7}, "leave --steps away"),

@@ -48,7 +48,7 @@ def main(config: Config) -> int:
     mine = ["--data", "wordnet-gloss", "--columns", "query", "positive", "--num-negatives", "1"]
     mine += ["--range-max", "10", "--sampling", "random", "--output", str(mined)]
     run("mine_negatives.py", config.model, *mine)
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for seed in config.seeds:
         for number, (side, flags) in enumerate(SIDES.items()):
             folder = config.work / f"side-{number}-seed-{seed}"

@@ -22,6 +22,7 @@ import datasets
 import jax
 import numpy as np
 import tyro
+from command import command
 from config import ConfigError
 from inputs import fingerprint
 from manifest import Manifest
@@ -295,14 +296,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:  # wrong flags, data, model or folder
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error}; whole shards stay, the same command goes on", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nstopped; whole shards stay, the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    command(main, Config, __doc__, kept="whole shards stay, the same command goes on")

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import jax
 import numpy as np
 import tyro
+from command import command
 from config import ConfigError
 from results import versions, write_json
 from rich.console import Console
@@ -205,13 +206,4 @@ def write(
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:  # wrong flags, data or model
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command(main, Config, __doc__)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from config import OF_A_TASK, SETTINGS, Config, ConfigError, check
+from tables import read_tables
 from xxhash import xxh3_64
 
 from jaxembed.data import Shards, Stream, open_dataset, temperature_weights
@@ -61,16 +61,8 @@ def tasks_of(config: Config) -> dict[str, Config]:
     file = config.tasks
     if given := [name for name in SETTINGS if getattr(config, name) is not None]:
         raise ConfigError(f"with --tasks, {given[0]} belongs into {file}")
-    try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error})") from None
-    if not tables:
-        raise ConfigError(f"{file} has no task; write one table each, such as [similarity]")
     found = {}
-    for name, table in tables.items():
-        if not isinstance(table, Mapping):
-            raise ConfigError(f"{file}: {name} stands in no table; write [name] above it")
+    for name, table in read_tables(file, "task").items():
         flags = {}
         for key, value in table.items():
             ours = key if key in OF_A_TASK else ALIASES.get(key, key)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
+from command import command
 from config import ConfigError
 from inputs import fingerprint
 from manifest import Manifest, digest, write_whole
@@ -181,14 +180,4 @@ def show_results(config: Config, pairs: Pairs, queries: Mapping[str, int]) -> No
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:  # wrong flags, data, model or folder
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error}; whole shards stay, the same command goes on", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nstopped; whole shards stay, the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    command(main, Config, __doc__, kept="whole shards stay, the same command goes on")

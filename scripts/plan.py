@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import tyro
+from command import command
 from config import Config, ConfigError, check
 from planning import GIB, Plan, compile_plan
 from rich.console import Console
@@ -179,8 +179,4 @@ def show(console: Console, config: PlanConfig, plan: Plan, chip: Chip | None) ->
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(PlanConfig, description=__doc__)))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    command(main, PlanConfig, __doc__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from config import Config, ConfigError
+from tables import read_tables
 
 from jaxembed.data import Rows, bind_columns, open_dataset, wordnet_gloss_retrieval
 from jaxembed.evaluators import (
@@ -213,16 +213,8 @@ def read_suite(file: Path) -> list[tuple[str, str, Source]]:
     data = "sts.csv"
     columns = { left = "sentence1", right = "sentence2", scores = "score" }
     """
-    try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error})") from None
-    if not tables:
-        raise ConfigError(f"{file} has no evaluation; write a table for each, such as [sts]")
     found = []
-    for name, table in tables.items():
-        if not isinstance(table, Mapping):
-            raise ConfigError(f"{file}: {name} stands in no table; write [name] above it")
+    for name, table in read_tables(file, "evaluation").items():
         options = dict(table)
         kind, data = options.pop("kind", None), options.pop("data", "")
         if kind is not None and kind not in KINDS:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from command import command
 from config import ConfigError
 
 from jaxembed.data import DataError, open_dataset
@@ -119,14 +120,4 @@ def prompts_of(config: Config, columns: dict[str, bool]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Config, description=__doc__)))
-    except ValueError as error:  # wrong flags, data, model or cache
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error}; whole files stay, the same command goes on", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nstopped; whole files stay, the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    command(main, Config, __doc__, kept="whole files stay, the same command goes on")

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxembed.evaluators.pairs import check_similarities, check_texts, embed_distinct, pair_scores
+from jaxembed.evaluators.pairs import (
+    check_labelled,
+    check_similarities,
+    check_texts,
+    embed_distinct,
+    pair_scores,
+)
 from jaxembed.evaluators.protocols import EmbedFn
 from jaxembed.evaluators.similarity import PairedSimilarity
 from jaxembed.metrics.binary import average_precision, best_accuracy, best_f1, matthews
@@ -52,10 +58,7 @@ class BinaryClassificationEvaluator:
 
     def __post_init__(self) -> None:
         check_texts(left=self.left, right=self.right)
-        if len(self.labels) != len(self.left):
-            raise ValueError(
-                f"every pair needs a label, got {len(self.labels)} for {len(self.left)} pairs"
-            )
+        check_labelled(self.labels, len(self.left))
         for row, label in enumerate(self.labels):
             if label not in (0, 1):
                 raise ValueError(f"labels must be 0 or 1, but label {row} is {label!r}")

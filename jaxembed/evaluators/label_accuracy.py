@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int
 
-from jaxembed.evaluators.pairs import check_texts, embed_distinct
+from jaxembed.evaluators.pairs import check_labelled, check_texts, embed_distinct
 from jaxembed.evaluators.protocols import EmbedFn
 
 BLOCK = 8192  # pairs that are classified at once
@@ -57,10 +57,7 @@ class LabelAccuracyEvaluator:
 
     def __post_init__(self) -> None:
         check_texts(left=self.left, right=self.right)
-        if len(self.labels) != len(self.left):
-            raise ValueError(
-                f"every pair needs a label, got {len(self.labels)} for {len(self.left)} pairs"
-            )
+        check_labelled(self.labels, len(self.left))
         for row, label in enumerate(self.labels):
             if not isinstance(label, Integral) or label < 0:
                 raise ValueError(f"labels must be classes 0, 1, …, but label {row} is {label!r}")

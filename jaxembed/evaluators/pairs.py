@@ -75,6 +75,12 @@ def check_texts(**columns: Sequence[str]) -> None:
                 raise ValueError(f"{name} must be texts, but row {row} is {text!r}: drop the row")
 
 
+def check_labelled(labels: Sequence[object], n: int) -> None:
+    """Refuses another number of labels than of pairs."""
+    if len(labels) != n:
+        raise ValueError(f"every pair needs a label, got {len(labels)} for {n} pairs")
+
+
 def check_similarities(similarities: Sequence[str]) -> None:
     known = sorted(PAIRED_SIMILARITIES)
     if isinstance(similarities, str) or len(similarities) == 0:

@@ -26,19 +26,16 @@ def tokenizers_of(
 
     def prepared(tokenizer: TextTokenizer) -> TextTokenizer:
         tokenizer = tokenizer if buckets is None else tokenizer.with_buckets(buckets)
-        if token_cache is None:
-            return tokenizer
-        tokenizer = tokenizer.with_cache(str(token_cache))
-        if not tokenizer.cache:
-            raise DataError(
-                f"{token_cache} holds no tokens of this model and max_seq_length; fill it with"
-                " scripts/tokenize_texts.py"
-            )
-        return tokenizer
+        return tokenizer if token_cache is None else tokenizer.with_cache(str(token_cache))
 
     encoder = networks.encoder
     of_query, of_document = (encoder.prompt(name) for name in prompts)
     tokenizer = prepared(encoder.tokenizer)
+    if token_cache is not None and not tokenizer.cache:
+        raise DataError(
+            f"{token_cache} holds no tokens of this model and max_seq_length; fill it with"
+            " scripts/tokenize_texts.py"
+        )
     others = (*rows.text_roles[1:], "negatives")
     tokenizers = {rows.text_roles[0]: (tokenizer, of_query)}
     tokenizers |= dict.fromkeys(others, (tokenizer, of_document))
@@ -53,8 +50,8 @@ def tokenizers_of(
         tokenizers[role] = prepared(networks.decoder.tokenizer), ""
     for name, roles in live.items():
         network = networks.frozen[name]
-        for role in roles:
-            tokenizers[f"{name}_{role}"] = prepared(network.tokenizer), network.prompt(None)
+        reads = prepared(network.tokenizer), network.prompt(None)
+        tokenizers |= dict.fromkeys([f"{name}_{role}" for role in roles], reads)
     return tokenizers
 
 

@@ -141,6 +141,22 @@ def test_rows_of_several_files_are_mixed_in_every_batch(train, data):
     assert len(records(output, "train")) == 2
 
 
+def test_cached_tokens_train_as_the_tokenizer_does(train, data, tmp_path):
+    import shutil
+
+    from tokenize_texts import Config, main
+
+    files = (str(data / "pairs-0.parquet"),)
+    flags = Config(model=str(TINY), data=files, cache=tmp_path / "tokens", max_seq_length=16)
+    assert main(flags) == 0
+    losses = []
+    for cache in (None, tmp_path / "tokens"):
+        output = train(steps=2, evaluate=("none",), token_cache=cache)
+        losses.append([record["loss"] for record in records(output, "train")])
+        shutil.rmtree(output)
+    assert losses[0] == losses[1]
+
+
 def test_the_average_of_the_last_checkpoints_is_saved(train, data):
     output = train(steps=3, checkpoint_every=1, average_last=2, evaluate=("none",), keep=1)
     saved = load_file(output / "model/model.safetensors")

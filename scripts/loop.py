@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -110,7 +111,7 @@ class Loop:
         seconds = time.perf_counter() - begin
         metric = self.measuring.metric
         self.screen.say(f"step {step}: {metric} {values[metric]:.4f}  ({seconds:.0f} s)")
-        return values[metric]
+        return None if math.isnan(values[metric]) else values[metric]
 
     def _together(self, batch: Any) -> tuple[Any, dict[str, int], int]:
         """Tells the other hosts what this one has; returns the batch, its counts and the signal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -71,8 +72,8 @@ class Measuring:
         return {**values, **{f"health/{name}": value for name, value in health.items()}}
 
     def _rank(self, values: Mapping[str, Any]) -> None:
-        value = values.get(self.metric)
-        if value is not None and (self.best is None or value > self.best):
+        value = values.get(self.metric, math.nan)
+        if not math.isnan(value) and (self.best is None or value > self.best):
             self.best, self.since_best = value, 0
         else:
             self.since_best += 1

@@ -95,6 +95,22 @@ def test_several_evaluations_rank_by_any_metric_and_end_a_run_early(train, data,
     assert results["after"]["step"] == 8
 
 
+def test_a_metric_that_is_not_defined_is_no_best(monkeypatch, data):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from config import Config
+    from measuring import Measuring
+    from suites import open_suite
+
+    evaluator = open_suite([str(data / "beir")])
+    measuring = Measuring(Config(early_stopping=2), evaluator, steps=10)
+    values = (float("nan"), 0.2, 0.3, float("nan"))
+    measuring.remember({"kind": "evaluation", "ndcg@10": value} for value in values)
+    assert measuring.best == 0.3
+    assert not measuring.exhausted
+    measuring.remember([{"kind": "evaluation", "ndcg@10": 0.3}])
+    assert measuring.exhausted
+
+
 def test_an_unknown_metric_is_named_with_those_there_are(train, data):
     with pytest.raises(ValueError, match=r"there is no metric ndcg; there are accuracy@1, "):
         train(evaluate=(str(data / "beir"),), metric="ndcg", steps=2)

@@ -28,7 +28,7 @@ class Measuring:
         self.patience = config.early_stopping
         every = config.evaluate_every
         self.every = max(1, round(every * steps if every < 1 else every))
-        self.best: float | None = None
+        self.best = -math.inf
         self.since_best = 0
         if evaluator is None and (config.metric or config.early_stopping):
             flag = "metric" if config.metric else "early-stopping"
@@ -72,8 +72,8 @@ class Measuring:
         return {**values, **{f"health/{name}": value for name, value in health.items()}}
 
     def _rank(self, values: Mapping[str, Any]) -> None:
-        value = values.get(self.metric, math.nan)
-        if not math.isnan(value) and (self.best is None or value > self.best):
+        value = values.get(self.metric, math.nan)  # and NaN is above nothing
+        if value > self.best:
             self.best, self.since_best = value, 0
         else:
             self.since_best += 1

@@ -2,8 +2,8 @@
 
 One step of the product: the ranking loss over encoded anchors and positives, its gradient, clipping
 and AdamW, in one compiled program with donated state. Once with all rows encoded at once and once
-with `mini_batch_size`, which encodes some at a time and each twice. The PyTorch library's step has
-the same weights, tokens and threads. All four agree on loss and gradient norm, then they are
+with `mini_batch_size`, which encodes some at a time and each twice. The steps of other libraries
+have the same weights, tokens and threads. All agree on loss and gradient norm, then they are
 measured in turns.
 
     python benchmarks/cached_step.py --torch-python .venv-torch/bin/python
@@ -16,7 +16,7 @@ import math
 import statistics
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+import plots
 import report
 from loss_time import TOLERANCE
-from peer import Peer
-from sides import Target, conclude, in_turns, resident_growth, spread
+from peer import Peer, PeerFlags, close, open_peers, versions_of
+from report import Target
+from sides import in_turns, resident_growth, spread
 from timing import enough_repeats, seconds_per_call
 
 from jaxembed.data import (
@@ -46,19 +48,18 @@ from jaxembed.training.compiled import ProgramCost, program_cost
 
 OBJECTIVE = REGISTRY["multiple_negatives_ranking"]
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 2e-5, 0.01, 1.0
-OURS, LIBRARY = "ours", "library"
+OURS = "ours"
+KINDS = ("plain", "cached")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(PeerFlags):
     """Measures training steps, plain and cached."""
 
-    torch_python: Path | None = None
-    """The interpreter of an environment with torch and sentence-transformers."""
     model: str = "all-MiniLM-L6-v2"
     """A name or folder, as `jaxembed.load` takes it."""
-    batch: int = 256
-    """Pairs of texts."""
+    batch: tuple[int, ...] = (64, 256)
+    """Pairs of texts; several give a curve."""
     chunk: int = 32
     """Texts that the cached step encodes at once."""
     tokens: int = 32
@@ -68,7 +69,7 @@ class Config:
     rounds: int = 7
     """Measurements of each side; the median counts."""
     output: Path = Path("runs/benchmarks")
-    """Where the table and all times are written."""
+    """Where table, picture and all times are written."""
 
 
 class Step:
@@ -95,58 +96,57 @@ class Step:
 
 def main(config: Config) -> int:
     """Measures and reports; returns 1 if the sides disagree."""
-    if not 1 <= config.chunk < config.batch:
+    if not 1 <= config.chunk < min(config.batch):
         raise ValueError(f"--chunk must be less than --batch {config.batch}; got {config.chunk}")
-    script = "sentence_transformers_steps.py"
-    peer = Peer(config.torch_python, script) if config.torch_python else None
+    peers = open_peers(config, "steps")
     encoder = load(config.model, max_seq_length=config.tokens, dropout=config.dropout)
-    batch = read_batch(encoder, config)
-    real = [batch[role]["attention_mask"] for role in OBJECTIVE.roles.texts]
-    names = ("model", "batch", "chunk", "tokens", "dropout", "rounds")
+    names = ("model", "chunk", "tokens", "dropout", "rounds")
     settings = {name: getattr(config, name) for name in names}
     content: dict[str, Any] = {
         "question": "A training step, plain and cached",
-        "settings": settings | {"dtype": "float32", "padding": f"{1 - np.mean(real):.0%}"},
+        "settings": settings | {"dtype": "float32"},
         "machine": report.machine(),
-        "versions": report.versions() | (peer.versions if peer else {}),
+        "versions": report.versions() | versions_of(peers),
     }
-    rows = measure(encoder, batch, config, peer)
-    if peer:
-        peer.close()
-    targets = held_to(rows)
-    content["sides"] = [*rows.values()]
-    content["targets"] = [asdict(target) | {"met": target.met} for target in targets]
-    columns = ["step", "seconds (min–max)", "/ plain", "/ ours", "GFLOP", "GFLOP/s"]
+    rows: list[dict[str, Any]] = []
+    targets: list[Target] = []
+    for size in config.batch:
+        sides = measure(encoder, size, config, peers)
+        rows += sides.values()
+        targets += held_to(size, sides)
+    close(peers)
+    content["sides"] = rows
+    columns = ["step", "pairs", "seconds (min–max)", "/ plain", "/ ours", "GFLOP", "GFLOP/s"]
     columns += ["temporaries, MiB", "measured, MiB", "compile, s"]
-    table = [cells(row, rows) for row in rows.values()]
-    report.save(config.output, "cached_step", content, columns, table)
-    conclude(config.output, "cached_step", targets)
-    if differ := [name for name, row in rows.items() if not row["agrees"]]:
+    report.save(config.output, "cached_step", content, columns, list(map(cells, rows)), targets)
+    draw(rows, config.output / "cached_step.png")
+    if differ := [f"{row['library']}, {row['kind']}" for row in rows if not row["agrees"]]:
         print(f"loss or gradient norm differ from the plain step's: {', '.join(differ)}")
     return int(bool(differ))
 
 
-def read_batch(encoder: Encoder, config: Config) -> dict[str, Any]:
+def read_batch(encoder: Encoder, size: int, tokens: int) -> dict[str, Any]:
     """Reads a batch of the embedded data; no text is in it twice."""
     rows = bind_columns(open_dataset("wordnet-gloss"), OBJECTIVE.roles)
-    plan_fn = partial(no_duplicates_plan, row_hashes(rows), batch_size=config.batch, seed=0)
-    tokenizer = encoder.tokenizer.with_buckets((config.tokens,))
+    plan_fn = partial(no_duplicates_plan, row_hashes(rows), batch_size=size, seed=0)
+    tokenizer = encoder.tokenizer.with_buckets((tokens,))
     indices = BatchPlan(plan_fn).rows(0)
     return make_batch(rows, OBJECTIVE.roles, indices, lambda texts, role: tokenizer(texts))
 
 
 def measure(
-    encoder: Encoder, batch: dict[str, Any], config: Config, peer: Peer | None
+    encoder: Encoder, size: int, config: Config, peers: dict[str, Peer]
 ) -> dict[str, dict[str, Any]]:
     """Takes a first step of each side, compares them, then measures in turns."""
+    batch = read_batch(encoder, size, config.tokens)
+    real = [batch[role]["attention_mask"] for role in OBJECTIVE.roles.texts]
     rows: dict[str, dict[str, Any]] = {}
     calls = {}
-    for kind, chunk in (("plain", None), ("cached", config.chunk)):
+    for kind, chunk in zip(KINDS, (None, config.chunk), strict=True):
         step = Step(encoder, batch, config, chunk)
         metrics = step()
         rows[f"{OURS}, {kind}"] = {
-            "library": OURS,
-            "kind": kind,
+            **{"library": OURS, "kind": kind, "batch": size, "padding": 1 - float(np.mean(real))},
             "loss": float(metrics["loss"]),
             "gradient_norm": float(metrics["grad_norm"]),
             "resident_growth": resident_growth(step),
@@ -155,7 +155,7 @@ def measure(
             "temporaries": step.cost.temporary_bytes,
         }
         calls[f"{OURS}, {kind}"] = partial(seconds_per_call, step, enough_repeats(step))
-        if peer:
+        for library, peer in peers.items():
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "tokens.npz"
                 np.savez(file, allow_pickle=False, **tokens_by_column(batch))
@@ -169,8 +169,9 @@ def measure(
                     weight_decay=WEIGHT_DECAY,
                     clip_norm=CLIP_NORM,
                 )
-            rows[f"{LIBRARY}, {kind}"] = {"library": LIBRARY, "kind": kind, **answer}
-            calls[f"{LIBRARY}, {kind}"] = partial(their_seconds, peer, kind)
+            name = f"{library}, {kind}"
+            rows[name] = {"library": library, "kind": kind, "batch": size, **answer}
+            calls[name] = partial(their_seconds, peer, kind)
     plain = rows[f"{OURS}, plain"]
     for row in rows.values():
         row["agrees"] = config.dropout or all(
@@ -179,6 +180,9 @@ def measure(
         )
     for name, seconds in in_turns(calls, config.rounds).items():
         rows[name] |= {"seconds": seconds, "median_s": statistics.median(seconds)}
+    for row in rows.values():
+        row["by_plain"] = row["median_s"] / rows[f"{row['library']}, plain"]["median_s"]
+        row["by_ours"] = row["median_s"] / rows[f"{OURS}, {row['kind']}"]["median_s"]
     return rows
 
 
@@ -195,39 +199,55 @@ def their_seconds(peer: Peer, kind: str) -> float:
     return peer.ask(measure=kind)["seconds"]
 
 
-def held_to(rows: dict[str, dict[str, Any]]) -> list[Target]:
-    """Compares cached with plain."""
-
-    def cached_by_plain(library: str, fact: str) -> float:
-        return rows[f"{library}, cached"][fact] / rows[f"{library}, plain"][fact]
-
-    cost = cached_by_plain(OURS, "median_s")
-    targets = [Target("cached / plain, time", cost, at_most=1.40)]
-    targets.append(Target("cached / plain, flops", cached_by_plain(OURS, "flops")))
-    targets.append(Target("cached / plain, temporaries", cached_by_plain(OURS, "temporaries")))
-    if f"{LIBRARY}, plain" in rows:
-        theirs = cached_by_plain(LIBRARY, "median_s")
-        targets.append(Target("cached / plain, time, the library's", theirs))
+def held_to(size: int, rows: dict[str, dict[str, Any]]) -> list[Target]:
+    """Compares cached with plain, and both with the other libraries."""
+    ours, plain = rows[f"{OURS}, cached"], rows[f"{OURS}, plain"]
+    what = f"{size} pairs, cached / plain"
+    targets = [
+        Target(f"{what}, time", ours["by_plain"], at_most=1.40),
+        Target(f"{what}, flops", ours["flops"] / plain["flops"]),
+        Target(f"{what}, temporaries", ours["temporaries"] / plain["temporaries"]),
+    ]
+    for name, row in rows.items():
+        if row["library"] != OURS:
+            targets.append(Target(f"{size} pairs, {name} / ours, time", row["by_ours"]))
+            if row["resident_growth"] and rows[f"{OURS}, {row['kind']}"]["resident_growth"]:
+                growth = row["resident_growth"] / rows[f"{OURS}, {row['kind']}"]["resident_growth"]
+                targets.append(Target(f"{size} pairs, {name} / ours, memory", growth))
     return targets
 
 
-def cells(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
+def cells(row: dict[str, Any]) -> list[str]:
     """Writes a row of the table."""
     seconds, growth = row["median_s"], row["resident_growth"]
-    own_plain = rows[f"{row['library']}, plain"]["median_s"]
-    ours = rows[f"{OURS}, {row['kind']}"]["median_s"]
     known = "flops" in row
     return [
         f"{row['library']}, {row['kind']}",
+        f"{row['batch']}",
         spread(row["seconds"]) + ("" if row["agrees"] else ", values differ"),
-        f"{seconds / own_plain:.3f}",
-        f"{seconds / ours:.3f}",
+        f"{row['by_plain']:.3f}",
+        f"{row['by_ours']:.3f}",
         f"{row['flops'] / 1e9:,.1f}" if known else "–",
         f"{row['flops'] / seconds / 1e9:,.0f}" if known else "–",
         f"{row['temporaries'] / report.MIB:,.0f}" if known else "–",
         "–" if growth is None else f"{growth / report.MIB:,.0f}",
         f"{row['compile_s']:.1f}" if known else "–",
     ]
+
+
+def draw(rows: list[dict[str, Any]], file: Path) -> None:
+    """Draws time and memory of all steps over the number of pairs."""
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for title, fact, unit in (
+        ("a step, seconds", "median_s", 1),
+        ("memory of a step, MiB", "resident_growth", report.MIB),
+    ):
+        for row in rows:
+            if row[fact]:
+                lines = panels.setdefault(title, {})
+                name = f"{row['library']}, {row['kind']}"
+                lines.setdefault(name, []).append((row["batch"], row[fact] / unit))
+    plots.curves(file, panels, across="pairs")
 
 
 if __name__ == "__main__":

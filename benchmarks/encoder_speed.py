@@ -25,9 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import report
-from peer import Peer
+from models import MODELS, forward_flops
+from peer import ST, Peer
 from pyarrow.parquet import read_table
-from sides import Target, conclude, in_turns, spread
+from report import Target
+from sides import in_turns, spread
 from timing import enough_repeats, seconds_per_call
 
 from jaxembed.data.sources import EMBEDDED
@@ -40,28 +42,6 @@ from jaxembed.losses import multiple_negatives_ranking_loss
 from jaxembed.training import adamw, build_train_step, create_state, make_mesh
 from jaxembed.transforms import by_length
 
-BERT = {
-    **{"model_type": "bert", "vocab_size": 30522, "max_position_embeddings": 512},
-    **{"type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu", "pad_token_id": 0},
-}
-MODELS: dict[str, dict[str, Any]] = {
-    "tiny": {
-        **{**BERT, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
-        "intermediate_size": 64,
-    },
-    "minilm": {**BERT, "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
-               "intermediate_size": 1536},
-    "bert-base": {**BERT, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-                  "intermediate_size": 3072},
-    "modernbert-base": {
-        **{"model_type": "modernbert", "vocab_size": 50368, "hidden_size": 768},
-        **{"num_hidden_layers": 22, "num_attention_heads": 12, "intermediate_size": 1152},
-        **{"max_position_embeddings": 8192, "global_attn_every_n_layers": 3},
-        **{"local_attention": 128, "global_rope_theta": 160000.0, "local_rope_theta": 10000.0},
-        **{"norm_eps": 1e-5, "hidden_activation": "gelu", "pad_token_id": 0},
-        **{"attention_dropout": 0.0, "layer_types": None, "cls_token_id": 1, "sep_token_id": 2},
-    },
-}  # fmt: skip
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 
 
@@ -93,7 +73,8 @@ class Config:
 
 def main(config: Config) -> int:
     """Measures and reports; returns 1 if the sides disagree."""
-    peer = Peer(config.torch_python, "transformers_encoders.py") if config.torch_python else None
+    script = "transformers_encoders.py"
+    peer = Peer(ST, config.torch_python, script) if config.torch_python else None
     rows: list[dict[str, Any]] = []
     machine = report.machine(config.dtype)
     for name in config.models:
@@ -113,7 +94,6 @@ def main(config: Config) -> int:
         row["share_of_limit"] = row["flops"] / row["median_s"] / machine["matmul_gflop_per_s"] / 1e9
     columns = ["model", "call", "side", "seconds (min–max)", "rows/s", "tokens/s", "TFLOP/s",
                "of the matrix rate"]  # fmt: skip
-    report.save(config.output, config.name, content, columns, list(map(cells, rows)))
     targets = []
     for name in config.models:
         for call in ("encode", "train"):
@@ -124,7 +104,7 @@ def main(config: Config) -> int:
                 targets.append(
                     Target(f"{name}, {call}: torch / ours", times["torch"] / times["ours"])
                 )
-    conclude(config.output, config.name, targets)
+    report.save(config.output, config.name, content, columns, list(map(cells, rows)), targets)
     differ = [f"{row['model']} ({row['side']})" for row in rows if not row["agrees"]]
     if differ:
         print(f"embeddings or loss differ: {', '.join(differ)}")
@@ -224,14 +204,6 @@ def shape_of(column: dict[str, Any]) -> tuple[int, int]:
     """Returns the rows and the width of a column's tokens, in one piece or packed."""
     (block,) = column.get("blocks", [column])
     return block["input_ids"].shape
-
-
-def forward_flops(settings: dict[str, Any], n: int, t: int) -> float:
-    """Counts the operations of the products of matrices of one pass over `[n t]` places."""
-    d, mlp, layers = (settings[key] for key in
-                      ("hidden_size", "intermediate_size", "num_hidden_layers"))  # fmt: skip
-    products = 3 if settings["model_type"] == "modernbert" else 2
-    return layers * (2 * n * t * (4 * d * d + products * d * mlp) + 4 * n * t * t * d)
 
 
 def cells(row: dict[str, Any]) -> list[str]:

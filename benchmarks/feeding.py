@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ import numpy as np
 import optax
 import report
 from datasets import disable_progress_bars
-from peer import Peer
-from sides import Target, conclude, in_turns, spread
+from peer import ST, Peer
+from report import Target
+from sides import in_turns, spread
 from text_speed import BUCKETS, LEARNING_RATE
 
 import jaxembed
@@ -91,7 +92,7 @@ def main(config: Config) -> int:
     disable_progress_bars()
     config = replace(config, **QUICK) if config.quick else config
     script = "sentence_transformers_sampler.py"
-    peer = Peer(config.torch_python, script) if config.torch_python else None
+    peer = Peer(ST, config.torch_python, script) if config.torch_python else None
     machine = report.machine()
     rows = planned(config, peer)
     if peer:
@@ -106,11 +107,9 @@ def main(config: Config) -> int:
         "machine": machine,
         "versions": report.versions() | (peer.versions if peer else {}),
         "rows": rows,
-        "targets": [asdict(target) | {"met": target.met} for target in targets],
     }
     columns = ["what", "side", "pairs", "seconds (min–max)", "pairs/s", "batches", "batches/s"]
-    report.save(config.output, "feeding", content, columns, list(map(cells, rows)))
-    conclude(config.output, "feeding", targets)
+    report.save(config.output, "feeding", content, columns, list(map(cells, rows)), targets)
     if wrong := [f"{row['what']}, {row['side']}" for row in rows if not row["right"]]:
         print(f"wrong: {'; '.join(wrong)}")
     return int(bool(wrong))

@@ -1,12 +1,12 @@
-"""Is value-and-gradient of every loss at least as fast as the PyTorch library's, on one machine?
+"""Is value-and-gradient of every loss at least as fast as that of the other libraries?
 
-Both sides get the same arrays, n rows of d features in float32, and all cores. First they have to
+All sides get the same arrays, n rows of d features in float32, and all cores. First they have to
 agree on the value and on the norm of the gradient, then they are measured in turns: medians, after
-compilation and warm-up. The library's own classes run in the other interpreter (README.md says how
-to make it); without one, only ours is measured.
+compilation and warm-up. The libraries' own classes and functions run in the interpreters that are
+given (`python -m benchmarks` makes them); without any, only ours is measured.
 
     python benchmarks/loss_time.py --torch-python .venv-torch/bin/python
-    python benchmarks/loss_time.py --only cosent batch_ --rounds 11
+    python benchmarks/loss_time.py --only cosent batch_ --n 256 1024 4096
 """
 
 from __future__ import annotations
@@ -14,72 +14,77 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import plots
 import report
 from loss_functions import compile_value_and_gradient, inputs, losses_without_workload
 from loss_workloads import Workload, chosen, workloads
-from peer import Peer
+from peer import ST, Peer, PeerFlags, close, open_peers, versions_of
+from report import Target
 from rich.progress import track
+from sides import in_turns
 from timing import enough_repeats, seconds_per_call
 
 TOLERANCE = 1e-3  # relative, of value and gradient norm
 PATIENCE_S = 30.0  # no further round of a loss after so long
+OURS = "ours"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(PeerFlags):
     """Measures the time of value and gradient of every loss."""
 
-    torch_python: Path | None = None
-    """The interpreter of an environment with torch and sentence-transformers."""
     only: tuple[str, ...] = ()
     """Losses whose name contains one of these."""
     rounds: int = 7
     """Measurements of each side; the median counts."""
-    n: int = 1024
-    """Rows."""
+    n: tuple[int, ...] = (1024,)
+    """Rows; several give curves."""
+    peer_limit: int = 1024
+    """With more rows than this, only ours is measured: others build cubes of numbers."""
     d: int = 384
     """Features."""
     output: Path = Path("runs/benchmarks")
-    """Where the table and all times are written."""
+    """Where table, picture and all times are written."""
 
 
 def main(config: Config) -> int:
     """Measures and reports; returns 1 if the sides disagree anywhere."""
-    table = workloads(config.n, config.d)
-    if missing := losses_without_workload(table):
+    tables = {n: workloads(n, config.d) for n in config.n}
+    if missing := losses_without_workload(tables[config.n[0]]):
         raise ValueError(f"loss_workloads.py has no row for {missing}")
-    script = "sentence_transformers_losses.py"
-    peer = Peer(config.torch_python, script) if config.torch_python else None
-    settings = {"n": config.n, "d": config.d, "dtype": "float32", "rounds": config.rounds}
+    wanted = [(n, row) for n, table in tables.items() for row in chosen(table, config.only)]
+    peers = open_peers(config, "losses")
     content: dict[str, Any] = {
-        "question": "Value and gradient of every loss: ours and the PyTorch library's",
-        "settings": settings,
+        "question": "Value and gradient of every loss",
+        "settings": {"d": config.d, "dtype": "float32", "rounds": config.rounds},
         "machine": report.machine(),
-        "versions": report.versions() | (peer.versions if peer else {}),
+        "versions": report.versions() | versions_of(peers),
     }
     rows = [
-        measure(workload, config, peer)
-        for workload in track(chosen(table, config.only), "measuring", transient=True)
+        measure(workload, n, config, peers if n <= config.peer_limit else {})
+        for n, workload in track(wanted, "measuring", transient=True)
     ]
-    if peer:
-        peer.close()
-    columns = ["loss", "embeddings", "ours, ms", "library, ms", "library / ours"]
-    columns += ["compile, s", "memory, MiB"]
+    close(peers)
     content["losses"] = rows
-    report.save(config.output, "loss_time", content, columns, [cells(row) for row in rows])
-    slower = [row["name"] for row in rows if (ratio(row) or 1) < 1]
-    print(f"slower than the library: {', '.join(slower) or 'none'}")
+    columns = ["loss", "embeddings", "ours, ms"]
+    columns += [part for name in peers for part in (f"{name}, ms", f"{name} / ours")]
+    columns += ["compile, s", "memory, MiB"]
+    table = [cells(row, [*peers]) for row in rows]
+    report.save(config.output, "loss_time", content, columns, table, held_to(rows, config))
+    draw(rows, config.output / "loss_time.png")
     return int(not all(row["agrees"] for row in rows))
 
 
-def measure(workload: Workload, config: Config, peer: Peer | None) -> dict[str, Any]:
-    """Compares one loss, then measures both sides in turns."""
+def measure(workload: Workload, n: int, config: Config, peers: dict[str, Peer]) -> dict[str, Any]:
+    """Compares one loss, then measures all sides in turns."""
     begin = time.perf_counter()
     function = compile_value_and_gradient(workload)
     compile_s = time.perf_counter() - begin
@@ -91,59 +96,105 @@ def measure(workload: Workload, config: Config, peer: Peer | None) -> dict[str, 
     value, gradient = ours()
     squares = sum(float(jnp.vdot(part, part)) for part in jax.tree.leaves(gradient))
     memory = function.memory_analysis()
-    row: dict[str, Any] = {
+    found = {OURS: {"value": float(value), "gradient_norm": math.sqrt(squares)}}
+    calls: dict[str, Callable[[], float]] = {
+        OURS: partial(seconds_per_call, ours, enough_repeats(ours))
+    }
+    for name, peer in peers.items():
+        answer = peer.ask(load=workload.name, n=n, d=config.d)
+        if answer.pop("known"):
+            found[name], calls[name] = answer, partial(their_seconds, peer, workload.name)
+
+    return {
         "name": workload.name,
+        "n": n,
         "shape": workload.shape,
-        "value": float(value),
-        "gradient_norm": math.sqrt(squares),
         "compile_s": compile_s,
         "memory_bytes": memory.argument_size_in_bytes
         + memory.temp_size_in_bytes
         + memory.output_size_in_bytes,
-        "agrees": True,
-        "seconds": [],
+        "found": found,
+        "agrees": all(
+            math.isclose(theirs[fact], found[OURS][fact], rel_tol=TOLERANCE)
+            for theirs in found.values()
+            for fact in found[OURS]
+        ),
+        "seconds": in_turns(calls, config.rounds, patience_s=PATIENCE_S),
     }
-    theirs = peer.ask(load=workload.name, n=config.n, d=config.d) if peer else {"known": False}
-    if theirs["known"]:
-        row["library_value"], row["library_gradient_norm"] = (
-            theirs["value"],
-            theirs["gradient_norm"],
-        )
-        row["agrees"] = all(
-            math.isclose(row[name], row[f"library_{name}"], rel_tol=TOLERANCE)
-            for name in ("value", "gradient_norm")
-        )
-        row["library_seconds"] = []
-
-    repeats = enough_repeats(ours)
-    begin = time.perf_counter()
-    for turn in range(config.rounds):
-        if time.perf_counter() - begin > PATIENCE_S:
-            break
-        for side in ("ours", "library") if turn % 2 == 0 else ("library", "ours"):
-            if side == "ours":
-                row["seconds"].append(seconds_per_call(ours, repeats))
-            elif peer and theirs["known"]:
-                row["library_seconds"].append(peer.ask(measure=workload.name)["seconds"])
-    return row
 
 
-def cells(row: dict[str, Any]) -> list[str]:
-    """Writes a row of the table."""
-    ours = statistics.median(row["seconds"])
-    library, times = "–", "–"
-    if faster := ratio(row):
-        library = f"{1e3 * statistics.median(row['library_seconds']):.2f}"
-        times = f"{faster:.2f}" if row["agrees"] else "values differ"
-    resources = [f"{row['compile_s']:.1f}", f"{row['memory_bytes'] / report.MIB:,.0f}"]
-    return [row["name"], row["shape"], f"{1e3 * ours:.2f}", library, times, *resources]
+def their_seconds(peer: Peer, name: str) -> float:
+    return peer.ask(measure=name)["seconds"]
 
 
-def ratio(row: dict[str, Any]) -> float | None:
-    """How many times as long the library takes; None where it has no counterpart."""
-    if not row.get("library_seconds"):
+def ratio(row: dict[str, Any], peer: str) -> float | None:
+    """How many times as long the peer takes; None where it has no counterpart."""
+    if peer not in row["seconds"]:
         return None
-    return statistics.median(row["library_seconds"]) / statistics.median(row["seconds"])
+    return statistics.median(row["seconds"][peer]) / statistics.median(row["seconds"][OURS])
+
+
+def ratios(rows: list[dict[str, Any]], peer: str, n: int) -> dict[str, float]:
+    """Those of all losses that the peer has, by name."""
+    found = {row["name"]: ratio(row, peer) for row in rows if row["n"] == n}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def compared(rows: list[dict[str, Any]]) -> Iterator[tuple[str, int, dict[str, float]]]:
+    """Yields what is compared: the peer, the number of rows, the ratio of each loss."""
+    for peer in dict.fromkeys(name for row in rows for name in row["seconds"] if name != OURS):
+        for n in dict.fromkeys(row["n"] for row in rows):
+            if found := ratios(rows, peer, n):
+                yield peer, n, found
+
+
+def held_to(rows: list[dict[str, Any]], config: Config) -> list[Target]:
+    """Compares the least and the median ratio; the targets are those of 1,024 rows."""
+    targets = []
+    for peer, n, found in compared(rows):
+        bounds = (1.0, 1.8) if (peer, n) == (ST, 1024) else (None, None)
+        least = min(found, key=lambda name: found[name])
+        slower = sum(value < 1 for value in found.values())
+        what = f"{peer} / ours at {n:,} rows"
+        targets += [
+            Target(f"{what}, least of {len(found)} ({least})", found[least], at_least=bounds[0]),
+            Target(f"{what}, median", statistics.median(found.values()), at_least=bounds[1]),
+            Target(f"{what}, losses below 1", slower),
+        ]
+    return targets
+
+
+def cells(row: dict[str, Any], peers: list[str]) -> list[str]:
+    """Writes a row of the table."""
+    theirs = []
+    for name in peers:
+        times = ratio(row, name)
+        if times is None:
+            theirs += ["–", "–"]
+        else:
+            median = f"{1e3 * statistics.median(row['seconds'][name]):.2f}"
+            theirs += [median, f"{times:.2f}" if row["agrees"] else "values differ"]
+    ours = f"{1e3 * statistics.median(row['seconds'][OURS]):.2f}"
+    resources = [f"{row['compile_s']:.1f}", f"{row['memory_bytes'] / report.MIB:,.0f}"]
+    return [row["name"], row["shape"], ours, *theirs, *resources]
+
+
+def draw(rows: list[dict[str, Any]], file: Path) -> None:
+    """Draws how many times as long the libraries take, or over n how long ours takes."""
+    panels = {f"{peer}'s time / ours, {n:,} rows": found for peer, n, found in compared(rows)}
+    if panels:
+        plots.bars(file, panels, line=1.0)
+    else:
+        names = dict.fromkeys(row["name"] for row in rows)
+        lines = {
+            name: [
+                (row["n"], 1e3 * statistics.median(row["seconds"][OURS]))
+                for row in rows
+                if row["name"] == name
+            ]
+            for name in names
+        }
+        plots.curves(file, {"value and gradient, ms": lines}, across="rows")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import report
-from sides import Target, conclude
+from report import Target
 
 SCRIPT = Path(__file__).parents[1] / "scripts/mine_negatives.py"
 BLOCK = 1000  # rows that are written, or compared, at once
@@ -61,10 +61,8 @@ def main(config: Config) -> int:
         "rows": rows,
     }
     memory = Target("peak resident memory, GiB", rows[0]["peak_bytes"] / GIB, at_most=4)
-    content["targets"] = [asdict(memory) | {"met": memory.met}]
     columns = ["side", "queries", "documents", "seconds", "queries/s", "peak memory, GiB"]
-    report.save(config.output, "mining", content, columns, [cells(row) for row in rows])
-    conclude(config.output, "mining", [memory])
+    report.save(config.output, "mining", content, columns, [cells(row) for row in rows], [memory])
     return 0
 
 

@@ -67,6 +67,19 @@ def wordnet(part: str, folder: Path) -> Columns:
     return {name: [texts[row] for row in chosen] for name, texts in rows.items()}
 
 
+def distinct(rows: Any, number: int) -> list[int]:
+    """Picks the first rows of which no text stands in another: nobody masks duplicates then."""
+    seen: set[str] = set()
+    picked = []
+    for row, (query, positive) in enumerate(zip(rows["query"], rows["positive"], strict=True)):
+        if seen.isdisjoint((query, positive)):
+            picked.append(row)
+            seen |= {query, positive}
+        if len(picked) == number:
+            break
+    return picked
+
+
 def senses(part: str, folder: Path) -> Columns:
     """A word in its sentence and a definition: of this sense, of another one, of another word."""
     rows = wordnet(part, folder)

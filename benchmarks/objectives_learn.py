@@ -20,7 +20,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ import jax
 import numpy as np
 import objectives_data as data
 import report
-from sides import Target, conclude
+from report import Target
 
 import jaxembed
 from jaxembed.data import load_batches, open_dataset
@@ -401,7 +401,6 @@ def write(content: dict[str, Any], config: Config) -> None:
     columns = ["objective", "data", "model", "steps", "training loss, first → last"]
     columns += ["held-out loss", "metric", "before → after", "s", "learned"]
     rows = content["runs"]
-    report.save(config.output, NAME, content, columns, [cells(row) for row in rows])
     learned = sum(row["learned"] for row in rows) / len(rows)
     targets = [Target(f"share of {len(rows)} runs that learned", learned)]
     with_, without = (
@@ -412,8 +411,7 @@ def write(content: dict[str, Any], config: Config) -> None:
         for metric in (name for name in with_ if name in without):
             more = with_[metric][1] - without[metric][1]
             targets.append(Target(f"{metric}, with matryoshka less without", more))
-    content["targets"] = [asdict(target) | {"met": target.met} for target in targets]
-    conclude(config.output, NAME, targets)
+    report.save(config.output, NAME, content, columns, [cells(row) for row in rows], targets)
 
 
 def cells(row: dict[str, Any]) -> list[str]:

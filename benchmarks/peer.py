@@ -1,4 +1,4 @@
-"""The other side of a comparison: a script of `peers/` in another interpreter."""
+"""The other sides of a comparison: scripts of `peers/`, each in the interpreter of its library."""
 
 from __future__ import annotations
 
@@ -6,24 +6,48 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+ST, REPRESENTAX = "sentence-transformers", "representax"
+
+
+@dataclass(frozen=True)
+class PeerFlags:
+    """The interpreters of the libraries that are measured beside ours."""
+
+    torch_python: Path | None = None
+    """The interpreter of an environment with torch and sentence-transformers."""
+    representax_python: Path | None = None
+    """The interpreter of an environment with Representax."""
+
+    @property
+    def interpreters(self) -> dict[str, Path]:
+        """Those that are given, by library.
+
+        Raises:
+            ValueError: one that is none.
+        """
+        given = {ST: self.torch_python, REPRESENTAX: self.representax_python}
+        flags = dict(zip(given, ("--torch-python", "--representax-python"), strict=True))
+        for library, python in given.items():
+            if python and not shutil.which(python):
+                raise ValueError(f"{flags[library]} must be an interpreter; got {python}")
+        return {library: python for library, python in given.items() if python}
 
 
 class Peer:
     """The process of the other interpreter: a line of JSON in, a line of JSON out."""
 
-    def __init__(self, python: Path, script: str):
-        if not shutil.which(python):
-            raise ValueError(f"--torch-python must be an interpreter; got {python}")
-        environment = os.environ | {"PYTHONPATH": str(HERE), "HF_HUB_OFFLINE": "1"}
+    def __init__(self, library: str, python: Path, script: str):
         pipe = subprocess.PIPE
+        self.library = library
         self.process = subprocess.Popen(
-            [python, HERE / "peers" / script], stdin=pipe, stdout=pipe, text=True, env=environment
+            [python, HERE / "peers" / script], stdin=pipe, stdout=pipe, text=True, env=environment()
         )
-        self.versions = {f"library's {name}": v for name, v in self._read().items()}
+        self.versions = {f"{library}'s {name}": value for name, value in self._read().items()}
 
     def ask(self, **request: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -37,5 +61,31 @@ class Peer:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise ValueError("the process of the library ended; what it says is above")
+            raise ValueError(f"the process of {self.library} ended; what it says is above")
         return json.loads(line)
+
+
+def environment() -> dict[str, str]:
+    """What the processes of peers see: our clock and workloads, and no hub."""
+    return os.environ | {"PYTHONPATH": str(HERE), "HF_HUB_OFFLINE": "1"}
+
+
+def open_peers(flags: PeerFlags, topic: str) -> dict[str, Peer]:
+    """Starts `peers/{library}_{topic}.py`, where there is one, in each given interpreter."""
+    scripts = {library: f"{library.replace('-', '_')}_{topic}.py" for library in (ST, REPRESENTAX)}
+    return {
+        library: Peer(library, python, scripts[library])
+        for library, python in flags.interpreters.items()
+        if (HERE / "peers" / scripts[library]).exists()
+    }
+
+
+def versions_of(peers: dict[str, Peer]) -> dict[str, str]:
+    """Collects the versions of all of them."""
+    return {name: value for peer in peers.values() for name, value in peer.versions.items()}
+
+
+def close(peers: dict[str, Peer]) -> None:
+    """Ends their processes."""
+    for peer in peers.values():
+        peer.close()

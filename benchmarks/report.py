@@ -1,4 +1,4 @@
-"""What benchmarks report: the machine and its speed, versions, a table on screen and in files."""
+"""What benchmarks report: the machine and its limits, versions, a table, which targets are met."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +22,29 @@ from rich.table import Table
 from timing import seconds_for
 
 MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number that is held to a bound, or only reported where there is none."""
+
+    what: str
+    value: float
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        if self.at_least is not None:
+            return self.value >= self.at_least
+        return None if self.at_most is None else self.value <= self.at_most
+
+    def __str__(self) -> str:
+        fact = f"{self.what}: {self.value:.3g}"
+        if self.met is None:
+            return fact
+        bound = f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
+        return f"{'met' if self.met else 'MISSED'}: {fact}, target {bound}"
 
 
 def command(main: Callable[[Any], int], config: type, description: str | None) -> NoReturn:
@@ -37,10 +62,12 @@ def machine(dtype: str = "float32") -> dict[str, Any]:
     devices = jax.devices()
     return {
         "system": f"{platform.system()} {platform.machine()}",
+        "date": date.today().isoformat(),
         "cores": os.cpu_count(),
         "memory_gib": round(pages / 2**30, 1),
         "devices": f"{len(devices)} {devices[0].device_kind}",
         "matmul_gflop_per_s": round(matmul_rate(dtype) / 1e9, 1),
+        "copy_gb_per_s": round(copy_rate() / 1e9, 1),
     }
 
 
@@ -53,10 +80,20 @@ def matmul_rate(dtype: str, rounds: int = 5, products: int = 5) -> float:
     def chain(x: jax.Array) -> jax.Array:
         return jax.lax.fori_loop(0, products, lambda _, x: (x @ right) / size, x)
 
-    call = lambda: chain(left).block_until_ready()  # noqa: E731
+    return 2 * size**3 * products / median_seconds(lambda: chain(left).block_until_ready(), rounds)
+
+
+def copy_rate(rounds: int = 5, size: int = 2**28) -> float:
+    """Measures the bytes per second that are read and written again by the devices' memory."""
+    array = jnp.zeros(size // 4, jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    return 2 * size / median_seconds(lambda: copy(array).block_until_ready(), rounds)
+
+
+def median_seconds(call: Callable[[], object], rounds: int) -> float:
+    """Measures a call several times, after a first."""
     call()
-    seconds = [seconds_for(call, 1) for _ in range(rounds)]
-    return 2 * size**3 * products / statistics.median(seconds)
+    return statistics.median(seconds_for(call, 1) for _ in range(rounds))
 
 
 def versions() -> dict[str, str]:
@@ -71,9 +108,16 @@ def sentence(facts: dict[str, Any]) -> str:
 
 
 def save(
-    folder: Path, name: str, content: dict[str, Any], columns: list[str], rows: list[list[str]]
+    folder: Path,
+    name: str,
+    content: dict[str, Any],
+    columns: list[str],
+    rows: list[list[str]],
+    targets: Sequence[Target] = (),
 ) -> None:
-    """Prints the table, and writes it as Markdown and all that was measured as JSON."""
+    """Prints the table and which targets are met; writes both as Markdown, and all as JSON."""
+    content["targets"] = [asdict(target) | {"met": target.met} for target in targets]
+    content["table"] = {"columns": columns, "rows": rows}
     facts = [sentence(content[part]) for part in ("settings", "machine", "versions")]
     console = Console()
     if not console.is_terminal:
@@ -89,6 +133,9 @@ def save(
     alignment = ["---", *("---:" for _ in columns[1:])]
     text = [f"# {content['question']}", "", *(f"- {fact}" for fact in facts), ""]
     text += [line(columns), line(alignment), *map(line, rows)]
+    if targets:
+        console.print("\n".join(map(str, targets)), highlight=False)
+        text += ["", *(f"- {target}" for target in targets)]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text("\n".join(text) + "\n")
     (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -11,19 +11,16 @@ figures are those of the compiled programs.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import report
-from encoder_speed import MODELS
-from sides import Target, conclude
-
-from jaxembed.encoders.folder import find
+from models import write_shape
+from report import Target
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -49,7 +46,7 @@ class Config:
 def main(config: Config) -> int:
     """Compiles and reports."""
     with tempfile.TemporaryDirectory() as folder:
-        model = write_model(Path(folder))
+        model = write_shape("bert-base", Path(folder))
         rows = [compiled(config, model, topology) for topology in config.topologies]
     flops = [row["flops"] for row in rows]
     memory = max(row["memory_bytes"] for row in rows) / 2**30
@@ -64,23 +61,12 @@ def main(config: Config) -> int:
         "machine": {"compiled for": ", ".join(config.topologies)},
         "versions": report.versions(),
         "rows": rows,
-        "targets": [asdict(target) | {"met": target.met} for target in targets],
     }
     columns = ["slice", "chips", "pairs", "TFLOP", "memory traffic, GB", "sent, MB", "memory, GiB",
                "at least, ms", "at most, pairs/s"]  # fmt: skip
-    report.save(config.output, "scaling", content, columns, list(map(cells, rows)))
-    conclude(config.output, "scaling", targets)
+    report.save(config.output, "scaling", content, columns, list(map(cells, rows)), targets)
     draw(rows, config.output / "scaling.png")
     return 0
-
-
-def write_model(folder: Path) -> Path:
-    """Writes the configuration of BERT-base and a tokenizer; parameters are drawn."""
-    real = find("all-MiniLM-L6-v2")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(real / name, folder)
-    (folder / "config.json").write_text(json.dumps(MODELS["bert-base"]))
-    return folder
 
 
 def compiled(config: Config, model: Path, topology: str) -> dict[str, Any]:

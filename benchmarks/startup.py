@@ -23,13 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import report
-from sides import Target, conclude, in_turns, spread
+from report import Target
+from sides import in_turns, spread
 
 HERE = Path(__file__).parent
 PARTS = ("imports", "loading", "tracing", "compiling", "first step", "second step")
@@ -77,11 +78,9 @@ def main(config: Config) -> int:
         "machine": report.machine(),
         "versions": report.versions(),
         "rows": rows,
-        "targets": [asdict(target) | {"met": target.met} for target in targets],
     }
     columns = ["process", *PARTS, "to the first step (min–max)", "of that, to wait for (min–max)"]
-    report.save(config.output, "startup", content, columns, list(map(cells, rows)))
-    conclude(config.output, "startup", targets)
+    report.save(config.output, "startup", content, columns, list(map(cells, rows)), targets)
     losses = [row["loss"] for row in rows if "loss" in row]
     if differ := not config.dropout and not math.isclose(min(losses), max(losses), rel_tol=1e-3):
         print(f"the losses of the second step differ: {losses}")

@@ -3,14 +3,16 @@
 The real all-MiniLM-L6-v2 on texts of the embedded data, in float32: everything that a user waits
 for, tokenizing and padding included, after each shape has been compiled. Sides: our own
 transformers, with the longest texts of a column apart and with texts packed; transformers' Flax
-model in the same pipeline; sentence-transformers in PyTorch. Embeddings and losses must agree. A
-training step is the ranking loss over pairs, its gradient, clipping and AdamW, without dropout.
+model in the same pipeline; the other libraries. Embeddings and losses must agree. A training step
+is the ranking loss over pairs, its gradient, clipping and AdamW, without dropout.
 
     python benchmarks/text_speed.py --torch-python .venv-torch/bin/python
+    python benchmarks/text_speed.py --models all-MiniLM-L6-v2 bert-base
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import tempfile
@@ -22,16 +24,18 @@ from typing import Any
 
 import jax
 import numpy as np
+import plots
 import report
-from encoder_speed import forward_flops
-from peer import Peer
-from sides import Target, conclude, in_turns, spread
+from models import forward_flops, open_model
+from objectives_data import distinct
+from peer import ST, Peer, PeerFlags, close, open_peers, versions_of
+from report import Target
+from sides import in_turns, spread
 from timing import seconds_for
 
 import jaxembed
 from jaxembed.data import BatchPlan, load_batches, open_dataset, plain_plan
 from jaxembed.encoders import Encoder
-from jaxembed.encoders.folder import find
 from jaxembed.encoders.inference import packed_batches, token_batches
 from jaxembed.objectives import as_sum
 from jaxembed.tasks import Networks, Task, open_task
@@ -40,7 +44,7 @@ from jaxembed.training import adamw, build_train_step, create_state, make_mesh
 TOLERANCE = 1e-4
 LEARNING_RATE = 2e-5
 BUCKETS = (16, 32, 64, 128, 256, 512)  # those of scripts/train.py
-LIBRARY = "sentence-transformers"
+BOUNDS = {ST: 1.3, "transformers' Flax": 1.1}  # least time of theirs / ours
 SIDES = {
     "ours": {"source": "jaxembed", "packing": False},
     "ours, packed": {"source": "jaxembed", "packing": True},
@@ -49,13 +53,11 @@ SIDES = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(PeerFlags):
     """Measures encoding and training from texts."""
 
-    torch_python: Path | None = None
-    """The interpreter of an environment with torch and sentence-transformers."""
-    model: str = "all-MiniLM-L6-v2"
-    """A name or folder, as `jaxembed.load` takes it."""
+    models: tuple[str, ...] = ("all-MiniLM-L6-v2",)
+    """Names or folders, as `jaxembed.load` takes them; minilm and bert-base are drawn."""
     sides: tuple[str, ...] = tuple(SIDES)
     """Which of ours, "ours, packed" and "transformers' Flax"."""
     texts: int = 1024
@@ -67,7 +69,7 @@ class Config:
     rounds: int = 5
     """Measurements of each side; the median counts."""
     output: Path = Path("runs/benchmarks")
-    """Where the table and all times are written."""
+    """Where table, picture and all times are written."""
 
 
 @dataclass(frozen=True)
@@ -84,75 +86,77 @@ class Side:
 
 def main(config: Config) -> int:
     """Measures and reports; returns 1 if the sides disagree."""
-    peer = None
-    if config.torch_python:
-        peer = Peer(config.torch_python, "sentence_transformers_texts.py")
+    peers = open_peers(config, "texts")
     everything = open_dataset("wordnet-gloss")
     data = everything.select(distinct(everything, config.batch * config.steps))
     corpus = everything["positive"][-config.texts :]
-    sides = {name: ours(config, data, corpus, **SIDES[name]) for name in config.sides}
-    if peer:
-        sides[LIBRARY] = library(config, peer, data, corpus)
-    first = next(iter(sides.values()))
     machine = report.machine()
-    settings = json.loads((find(config.model) / "config.json").read_text())
-    rows = []
-    calls = {
-        f"{name}/{call}": getattr(side, call) for name, side in sides.items()
-        for call in ("encode", "train")
-    }  # fmt: skip
-    for key, seconds in in_turns(calls, config.rounds).items():
-        name, call = key.split("/")
-        side = sides[name]
-        flops = sum(forward_flops(settings, *shape) for shape in side.shapes[call])
-        places = sum(n * t for n, t in side.shapes[call])
-        rows.append({
-            **{"call": call, "side": name, "seconds": seconds},
-            **{"median_s": statistics.median(seconds), "places": places},
-            "rows": config.texts if call == "encode" else config.batch * config.steps,
-            "flops": flops * (1 if call == "encode" else 3),
-            "agrees": bool(np.abs(side.embeddings - first.embeddings).max() < TOLERANCE)
-            and abs(side.loss - first.loss) < TOLERANCE * first.loss,
-        })  # fmt: skip
-    if peer:
-        peer.close()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in config.models:
+            model = open_model(name, Path(folder))
+            rows += measure(config, name, model, data, corpus, peers)
+    close(peers)
     for row in rows:
-        row["padding_share"] = 1 - first.tokens[row["call"]] / row["places"]
         row["share_of_limit"] = row["flops"] / row["median_s"] / machine["matmul_gflop_per_s"] / 1e9
-    names = ("model", "texts", "batch", "steps", "rounds")
+    names = ("texts", "batch", "steps", "rounds")
     content: dict[str, Any] = {
         "question": "From texts to embeddings and to trained steps",
         "settings": {name: value for name, value in asdict(config).items() if name in names},
         "machine": machine,
-        "versions": report.versions() | (peer.versions if peer else {}),
+        "versions": report.versions() | versions_of(peers),
         "rows": rows,
     }
-    columns = ["call", "side", "seconds (min–max)", "rows/s", "padding", "GFLOP/s",
-               "of the matrix rate"]  # fmt: skip
-    report.save(config.output, "text_speed", content, columns, list(map(cells, rows)))
-    conclude(config.output, "text_speed", held_to(rows))
-    differ = sorted({row["side"] for row in rows if not row["agrees"]})
+    columns = ["call", "model", "side", "seconds (min–max)", "rows/s", "tokens/s", "padding"]
+    columns += ["GFLOP/s", "of the matrix rate"]
+    report.save(
+        config.output, "text_speed", content, columns, list(map(cells, rows)), held_to(rows)
+    )
+    draw(rows, config.output / "text_speed.png")
+    differ = sorted({f"{row['side']} ({row['model']})" for row in rows if not row["agrees"]})
     if differ:
         print(f"embeddings or losses differ: {', '.join(differ)}")
     return int(bool(differ))
 
 
-def distinct(rows: Any, number: int) -> list[int]:
-    """Picks the first rows of which no text stands in another: nobody masks duplicates then."""
-    seen: set[str] = set()
-    picked = []
-    for row, (query, positive) in enumerate(zip(rows["query"], rows["positive"], strict=True)):
-        if seen.isdisjoint((query, positive)):
-            picked.append(row)
-            seen |= {query, positive}
-        if len(picked) == number:
-            break
-    return picked
+def measure(
+    config: Config, name: str, model: Path, data: Any, corpus: list[str], peers: dict[str, Peer]
+) -> list[dict[str, Any]]:
+    """Builds all sides of one model, compares them, and measures in turns."""
+    sides = {side: ours(config, model, data, corpus, **SIDES[side]) for side in config.sides}
+    sides |= {side: theirs(config, model, data, corpus, peer) for side, peer in peers.items()}
+    first = next(iter(sides.values()))
+    scale = np.abs(first.embeddings).max()
+    settings = json.loads((model / "config.json").read_text())
+    calls = {
+        f"{side}/{call}": getattr(its, call)
+        for side, its in sides.items()
+        for call in ("encode", "train")
+    }
+    rows = []
+    for key, seconds in in_turns(calls, config.rounds).items():
+        side, call = key.split("/")
+        its = sides[side]
+        flops = sum(forward_flops(settings, *shape) for shape in its.shapes[call])
+        places = sum(n * t for n, t in its.shapes[call])
+        rows.append({
+            **{"call": call, "model": name, "side": side, "seconds": seconds},
+            **{"median_s": statistics.median(seconds), "places": places},
+            "rows": config.texts if call == "encode" else config.batch * config.steps,
+            "tokens": first.tokens[call],
+            "padding_share": 1 - first.tokens[call] / places,
+            "flops": flops * (1 if call == "encode" else 3),
+            "agrees": bool(np.abs(its.embeddings - first.embeddings).max() < TOLERANCE * scale)
+            and abs(its.loss - first.loss) < TOLERANCE * first.loss,
+        })  # fmt: skip
+    return rows
 
 
-def ours(config: Config, data: Any, corpus: list[str], *, source: str, packing: bool) -> Side:
+def ours(
+    config: Config, model: Path, data: Any, corpus: list[str], *, source: str, packing: bool
+) -> Side:
     """Builds the calls of one of our sides, and takes a first of each."""
-    encoder = jaxembed.load(config.model, dropout=False, source=source)
+    encoder = jaxembed.load(model, dropout=False, source=source)
     task = open_task(
         Networks(encoder),
         as_sum("multiple_negatives_ranking"),
@@ -216,7 +220,7 @@ def trained_arrays(task: Task) -> Iterator[np.ndarray]:
                 yield block["attention_mask"]
 
 
-def library(config: Config, peer: Peer, data: Any, corpus: list[str]) -> Side:
+def theirs(config: Config, model: Path, data: Any, corpus: list[str], peer: Peer) -> Side:
     """Hands the same texts to the other interpreter."""
     plan = BatchPlan(partial(plain_plan, len(data), batch_size=config.batch, seed=0))  # as ours
     ordered = data.select(np.concatenate([plan.rows(step) for step in range(config.steps)]))
@@ -225,10 +229,11 @@ def library(config: Config, peer: Peer, data: Any, corpus: list[str]) -> Side:
         file = Path(folder) / "texts.json"
         file.write_text(json.dumps({"corpus": corpus, "pairs": pairs}))
         answer = peer.ask(
-            model=str(find(config.model).resolve()),
+            model=str(model),
             texts=str(file),
             batch=config.batch,
             learning_rate=LEARNING_RATE,
+            lengths=BUCKETS,
         )
     return Side(
         lambda: peer.ask(measure="encode")["seconds"],
@@ -241,14 +246,18 @@ def library(config: Config, peer: Peer, data: Any, corpus: list[str]) -> Side:
 
 
 def held_to(rows: list[dict[str, Any]]) -> list[Target]:
-    """Compares our best with the peers."""
+    """Compares our best with the peers; the targets are those of the first model."""
     targets = []
-    for call in ("encode", "train"):
-        times = {row["side"]: row["median_s"] for row in rows if row["call"] == call}
-        best = min(times[name] for name in times if name.startswith("ours"))
-        for peer, bound in ((LIBRARY, 1.3), ("transformers' Flax", 1.1)):
-            if peer in times:
-                targets.append(Target(f"{call}: {peer} / ours", times[peer] / best, at_least=bound))
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    for model, call in itertools.product(models, ("encode", "train")):
+        its = {row["side"]: row for row in rows if (row["model"], row["call"]) == (model, call)}
+        times = {side: row["median_s"] for side, row in its.items()}
+        best = min(seconds for side, seconds in times.items() if side.startswith("ours"))
+        for side, seconds in times.items():
+            if not side.startswith("ours"):
+                bound = BOUNDS.get(side) if model == models[0] else None
+                what = f"{model}, {call}: {side} / ours"
+                targets.append(Target(what, seconds / best, at_least=bound))
     return targets
 
 
@@ -256,13 +265,24 @@ def cells(row: dict[str, Any]) -> list[str]:
     """Writes a row of the table."""
     median = row["median_s"]
     return [
-        *(row["call"], row["side"]),
+        *(row["call"], row["model"], row["side"]),
         spread(row["seconds"]) + ("" if row["agrees"] else ", values differ"),
         f"{row['rows'] / median:,.0f}",
+        f"{row['tokens'] / median:,.0f}",
         f"{row['padding_share']:.0%}",
         f"{row['flops'] / median / 1e9:,.0f}",
         f"{row['share_of_limit']:.0%}",
     ]
+
+
+def draw(rows: list[dict[str, Any]], file: Path) -> None:
+    """Draws the rows a second of all sides."""
+    panels: dict[str, dict[str, float]] = {}
+    for row in rows:
+        what = "texts encoded a second" if row["call"] == "encode" else "pairs trained a second"
+        panel = panels.setdefault(f"{what}, {row['model']}", {})
+        panel[row["side"]] = row["rows"] / row["median_s"]
+    plots.bars(file, panels)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from encoder_speed import MODELS
 from jax.experimental import topologies
+from models import MODELS
 
 from jaxembed.encoders.families import load_family
 from jaxembed.encoders.pooling import pool

@@ -104,7 +104,7 @@ def test_our_own_transformers_are_measured(tmp_path):
 
 
 def test_texts_are_encoded_and_trained_on_from_start_to_end(tmp_path):
-    flags = ["--model", ROOT / "tests/goldens/encoders/tiny", "--sides", "ours", "ours, packed"]
+    flags = ["--models", ROOT / "tests/goldens/encoders/tiny", "--sides", "ours", "ours, packed"]
     flags += ["--texts", "8", "--batch", "4", "--steps", "1", "--rounds", "1"]
     result = run("text_speed.py", *flags, "--output", tmp_path)
     assert result.returncode == 0, result.stderr  # both agree

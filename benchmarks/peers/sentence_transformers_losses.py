@@ -1,9 +1,10 @@
 """Computes the losses with the classes of sentence-transformers, for loss_time.py, which starts it.
 
 Lines of JSON: its versions first; then it answers `{"load": name, "n": …, "d": …}` with the value
-and the norm of the gradient, and `{"measure": name}` with the seconds of a call, forward and
-backward. Models are replaced by what hands the embeddings (or scores) back. Each column of
-embeddings is a tensor of its own, as a model would return it.
+and the norm of the gradient, `{"measure": name}` with the seconds of a call, forward and backward,
+and `{"grow": name}` with the bytes that a call takes. Models are replaced by what hands the
+embeddings (or scores) back. Each column of embeddings is a tensor of its own, as a model would
+return it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.sentence_transformer.losses.contrastive import SiameseDistanceMetric
 from sentence_transformers.sparse_encoder import losses as sparse
 from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder
+from sides import resident_growth
 from timing import enough_repeats, seconds_per_call
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -321,6 +323,8 @@ def answer(request: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
         )
         state["repeats"] = enough_repeats(state["call"])
         return {"known": True, "value": value, "gradient_norm": math.sqrt(squares)}
+    if "grow" in request:
+        return {"resident_growth": resident_growth(state["call"])}
     return {"seconds": seconds_per_call(state["call"], state["repeats"])}
 
 

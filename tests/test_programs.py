@@ -1,0 +1,24 @@
+"""Compiled programs take what they took: operations, temporaries, and how many there are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+STORED = json.loads((BENCHMARKS / "results/programs.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(jax.__version__ not in STORED, reason=f"nothing stored for {jax.__version__}")
+def test_programs_take_what_is_stored(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "programs.py"), "--output", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    changed = [line for line in result.stdout.splitlines() if " was " in line]
+    assert not changed, "if it shall be so: python benchmarks/programs.py --store"
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "programs.json").read_text())
+    assert {row["name"] for row in content["rows"]} == STORED[jax.__version__].keys()

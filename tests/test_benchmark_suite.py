@@ -1,0 +1,170 @@
+"""The suite answers questions one after the other, reports, and notices what became worse."""
+
+import copy
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RESULT = {
+    "question": "Which?",
+    "settings": {"n": 64},
+    "machine": {"cores": 2},
+    "versions": {"jax": "1"},
+    "rows": [{"side": "ours", "flops": 100, "seconds": [1.0]}],
+    "targets": [
+        {"what": "theirs / ours", "value": 2.0, "at_least": 1.8, "at_most": None, "met": True},
+        {"what": "memory", "value": 9.0, "at_least": None, "at_most": 8.0, "met": False},
+    ],
+}
+
+
+@pytest.fixture
+def module(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module
+
+
+def suite(*flags):
+    command = [sys.executable, "-m", "benchmarks", *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def write(folder, content):
+    folder.mkdir(exist_ok=True)
+    (folder / "one.json").write_text(json.dumps(content))
+    (folder / "one.md").write_text("# Which?\n\n| side | seconds |\n|---|---:|\n| ours | 1 |\n")
+    return folder
+
+
+def test_a_question_is_answered_and_reported(tmp_path):
+    result = suite("--quick", "--only", "loss_memory", "--peers", "none", "--output", tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.startswith("loss_memory … ")
+    assert "| cosent_loss |" in (tmp_path / "report.md").read_text()
+    again = suite(
+        *("--quick", "--only", "loss_memory", "--peers", "none"),
+        *("--output", tmp_path / "again", "--check", tmp_path),
+    )
+    assert again.returncode == 0, again.stdout  # the compiled figures are the same
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--only", "nothing"], "there is no question nothing; there are programs, loss_time, "),
+        (
+            ["--quick", "--only", "mteb_scores", "--peers", "none", "--check", "no"],
+            "--check no has",
+        ),
+    ],
+)
+def test_wrong_flags_are_one_line(flags, message, tmp_path):
+    result = suite(*flags, "--output", tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_every_question_is_a_file_that_knows_its_peers(module):
+    for question in module("suite").QUESTIONS:
+        text = (ROOT / f"benchmarks/{question.name}.py").read_text()
+        for peer in question.peers:
+            flag = module("suite").PYTHON_FLAGS[peer].lstrip("-").replace("-", "_")
+            assert flag in text or "(PeerFlags)" in text
+
+
+def test_the_report_says_what_is_missed_and_why(module, tmp_path, monkeypatch):
+    summary = module("summary")
+    causes = tmp_path / "causes.toml"
+    causes.write_text('[one]\nmemory = "all of it is needed."\n')
+    monkeypatch.setattr(summary, "CAUSES", causes)
+    text = summary.write_report(write(tmp_path / "results", RESULT), ["one"]).read_text()
+    assert "| [one](one.md) | theirs / ours | ≥ 1.8 | 2 | met |" in text
+    assert "| [one](one.md) | memory | ≤ 8 | 9 | **missed** |" in text
+    assert "- memory: all of it is needed." in text
+    assert "## Which?" in text
+
+
+def changed(path, value):
+    content = copy.deepcopy(RESULT)
+    inner = content
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "found"),
+    [
+        (["targets", 0, "value"], 1.4, []),  # within what a shared machine does
+        (["targets", 0, "value"], 1.2, ["one: theirs / ours was 2 and is 1.2"]),
+        (["targets", 1, "value"], 14.0, ["one: memory was 9 and is 14"]),
+        (["rows", 0, "flops"], 101, ["one: rows/ours/flops was 100 and is 101"]),
+        (["rows", 0, "seconds"], [9.0], []),
+        (["settings", "n"], 65, ["one: measured with other settings; nothing is compared"]),
+    ],
+)
+def test_what_became_worse_is_found(module, tmp_path, path, value, found):
+    old = write(tmp_path / "old", RESULT)
+    new = write(tmp_path / "new", changed(path, value))
+    assert module("regression").check(new, old) == found
+
+
+def test_figures_of_another_jax_are_not_compared(module, tmp_path):
+    content = changed(["rows", 0, "flops"], 101) | {"versions": {"jax": "2"}}
+    new, old = write(tmp_path / "new", content), write(tmp_path / "old", RESULT)
+    assert module("regression").check(new, old) == []
+
+
+def test_the_readmes_have_the_stored_figures():
+    command = [sys.executable, str(ROOT / "benchmarks/readme.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_block_of_figures_is_written_anew(module, tmp_path, monkeypatch):
+    readme = module("readme")
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    content = RESULT | {"table": {"columns": ["side", "s"], "rows": [["ours", "1"]]}}
+    write(tmp_path / "here", content)
+    for kind, line in (
+        ("table", "| ours | 1 |"),
+        ("targets", "- memory: 9 (target ≤ 8, **missed**)"),
+    ):
+        text = f"a\n<!-- figures {kind} here/one -->\nold\n<!-- end of figures -->\nb\n"
+        new = readme.rewritten(text)
+        assert line in new
+        assert "old" not in new
+        assert "Measured with 2 cores, jax 1." in new
+        assert readme.rewritten(new) == new
+
+
+def test_the_same_value_is_read_from_the_curve(module):
+    quality = module("quality")
+    points = [(0, 0.0, 0.2), (5, 10.0, 0.4), (10, 20.0, 0.3), (15, 30.0, 0.5)]
+    names = ("step", "training_s", "value")
+    run = {"evaluations": [dict(zip(names, point, strict=True)) for point in points]}
+    assert quality.seconds_to(run, 0.3) == pytest.approx(5.0)
+    assert quality.seconds_to(run, 0.45) == pytest.approx(27.5)
+    assert quality.seconds_to(run, 0.6) == float("inf")
+
+
+def test_an_interpreter_is_found_or_missed(module):
+    environments = module("environments")
+    assert environments.find_python((3, 11)) == sys.executable
+    with pytest.raises(ValueError, match=r"there is no Python of 3\.99 or later"):
+        environments.find_python((3, 99))
+
+
+def test_pictures_are_drawn(module, tmp_path):
+    plots = module("plots")
+    plots.curves(tmp_path / "a.png", {"t": {"ours": [(1, 1), (2, 4)]}}, across="n")
+    plots.bars(tmp_path / "b.png", {str(n): {"ours": 2.0, "other": 0.5} for n in range(4)}, line=1)
+    for name in ("a", "b"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

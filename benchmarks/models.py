@@ -7,6 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
 import jaxembed
 from jaxembed.encoders.folder import find
 
@@ -50,6 +53,10 @@ def open_model(name: str, folder: Path) -> Path:
         return find(name).resolve()
     drawn = jaxembed.load(write_shape(name, folder / f"{name}-shape"), initialize=0)
     drawn.save(folder / name)
+    weights, d = folder / name / "model.safetensors", MODELS[name]["hidden_size"]
+    unused = {"weight": np.zeros((d, d), np.float32), "bias": np.zeros(d, np.float32)}
+    pooler = {f"pooler.dense.{part}": array for part, array in unused.items()}
+    save_file({**load_file(weights), **pooler}, weights)  # Representax does not load without it
     return folder / name
 
 

@@ -25,7 +25,7 @@ import report
 import streamed_loss
 from fine_tuning import TRAIN
 from loss_functions import compile_value_and_gradient
-from loss_workloads import workloads
+from loss_workloads import chosen, workloads
 
 from jaxembed.encoders import load
 from jaxembed.training.compiled import program_cost
@@ -42,6 +42,8 @@ Figures = dict[str, dict[str, int]]
 class Config:
     """Compiles, and compares with what is stored."""
 
+    only: tuple[str, ...] = ()
+    """Losses whose name contains one of these, and what is no loss; all if empty."""
     store: bool = False
     """Stores the figures, instead of comparing with those stored."""
     output: Path = Path("runs/benchmarks")
@@ -50,7 +52,9 @@ class Config:
 
 def main(config: Config) -> int:
     """Reports; returns 1 if a figure is not the stored one."""
-    found = {**of_losses(), **of_streamed_loss(), **of_steps(), **of_a_run()}
+    if config.only and config.store:
+        raise ValueError("--store is for all figures, not for --only some")
+    found = {**of_losses(config.only), **of_streamed_loss(), **of_steps(), **of_a_run()}
     stored = json.loads(STORED.read_text()) if STORED.exists() else {}
     if config.store:
         stored = dict(sorted({**stored, jax.__version__: found}.items()))
@@ -88,9 +92,9 @@ def differences(stored: Figures, found: Figures) -> list[str]:
     ]
 
 
-def of_losses() -> Figures:
-    """Value and gradient of every loss."""
-    table = workloads(ROWS, FEATURES)
+def of_losses(only: tuple[str, ...]) -> Figures:
+    """Value and gradient of every loss, or of those named like one of `only`."""
+    table = chosen(workloads(ROWS, FEATURES), only)
     return {row.name: figures(compile_value_and_gradient(row)) for row in table}
 
 

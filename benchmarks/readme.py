@@ -68,7 +68,8 @@ def measured_on(content: dict[str, Any]) -> str:
     machine, versions = content["machine"], content["versions"]
     facts = [f"{machine[name]} {unit}" for name, unit in UNITS.items() if name in machine]
     named = [f"{name} {version}" for name, version in versions.items() if shown(name)]
-    return f"Measured with {', '.join([*facts, *named])}."
+    when = f" on {machine['date']}" if "date" in machine else ""
+    return f"Measured{when} with {', '.join([*facts, *named])}."
 
 
 UNITS = {

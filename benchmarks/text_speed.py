@@ -222,6 +222,7 @@ def trained_arrays(task: Task) -> Iterator[np.ndarray]:
 
 def theirs(config: Config, model: Path, data: Any, corpus: list[str], peer: Peer) -> Side:
     """Hands the same texts to the other interpreter."""
+    limit = json.loads((model / "sentence_bert_config.json").read_text())["max_seq_length"]
     plan = BatchPlan(partial(plain_plan, len(data), batch_size=config.batch, seed=0))  # as ours
     ordered = data.select(np.concatenate([plan.rows(step) for step in range(config.steps)]))
     pairs = [list(ordered[name]) for name in ("query", "positive")]
@@ -233,7 +234,7 @@ def theirs(config: Config, model: Path, data: Any, corpus: list[str], peer: Peer
             texts=str(file),
             batch=config.batch,
             learning_rate=LEARNING_RATE,
-            lengths=BUCKETS,
+            lengths=[length for length in BUCKETS if length <= limit],
         )
     return Side(
         lambda: peer.ask(measure="encode")["seconds"],

@@ -153,6 +153,15 @@ def test_the_same_value_is_read_from_the_curve(module):
     assert quality.seconds_to(run, 0.3) == pytest.approx(5.0)
     assert quality.seconds_to(run, 0.45) == pytest.approx(27.5)
     assert quality.seconds_to(run, 0.6) == float("inf")
+    slow = {"evaluations": [{**p, "training_s": 2 * p["training_s"]} for p in run["evaluations"]]}
+    assert quality.times_as_long(run, slow) == pytest.approx(2.0)
+    worse = {"evaluations": [{**p, "value": -p["value"]} for p in run["evaluations"]]}
+    assert quality.times_as_long(worse, worse) is None  # no step improved on the beginning
+    targets = quality.held_to([
+        {"task": "a", "seed": 0, "side": side, **worse, "training_s": 30.0}
+        for side in ("ours", "sentence-transformers")
+    ])  # fmt: skip
+    assert [target.met for target in targets] == [True, None]
 
 
 def test_an_interpreter_is_found_or_missed(module):

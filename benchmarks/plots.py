@@ -18,7 +18,7 @@ COLORS = {
 }
 
 
-DASHED = ("cached", "tiled", "packed", "warm")  # of two lines of a side
+DASHED = ("dense", "cached", "tiled", "packed", "warm")  # of two lines of a side
 
 
 def curves(
@@ -59,7 +59,8 @@ def bars(
         ordered = dict(sorted(lengths.items(), key=lambda item: item[1]))
         colors = [_color(name) or "tab:blue" for name in ordered]
         drawn = axis.barh(list(ordered), list(ordered.values()), color=colors, height=0.7)
-        axis.bar_label(drawn, fmt="%.3g", fontsize=7, padding=2)
+        numbers = [f"{x:,.0f}" if x >= 100 else f"{x:.3g}" for x in ordered.values()]
+        axis.bar_label(drawn, numbers, fontsize=7, padding=2)
         axis.set_title(title, fontsize=10)
         axis.margins(x=0.15, y=0.01)
         axis.tick_params(axis="y", labelsize=8)

@@ -21,10 +21,15 @@ def test_programs_take_what_is_stored(tmp_path):
     command += ["--only", *SOME]
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
-    changed = [line for line in result.stdout.splitlines() if " was " in line]
-    assert not changed, "if it shall be so: python benchmarks/programs.py --store"
-    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "programs.json").exists(), result.stderr
     content = json.loads((tmp_path / "programs.json").read_text())
-    found = {row["name"] for row in content["rows"]}
-    assert found <= STORED[jax.__version__].keys()
-    assert {name for name in STORED[jax.__version__] if "training" in name} <= found
+    found = {row.pop("name"): row for row in content["rows"]}
+    stored = STORED[jax.__version__]
+    assert {name for name in stored if "training" in name} <= found.keys()
+    for name, figures in found.items():
+        hint = f"{name}; if it shall be so: python benchmarks/programs.py --store"
+        for figure, value in figures.items():
+            if figure == "temporaries":  # their padding depends on the processor
+                assert value <= 1.1 * stored[name][figure], hint
+            else:
+                assert value == stored[name][figure], hint

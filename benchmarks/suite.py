@@ -12,6 +12,7 @@ every measured value (.json), a picture (.png) and what it printed (.log), and r
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -72,7 +73,7 @@ QUESTIONS = [
         "--models all-MiniLM-L6-v2 bert-base",
         "--texts 64 --batch 16 --steps 1 --rounds 3",
         BOTH,
-        without_flax="--sides ours ours,\xa0packed",
+        without_flax="--sides ours 'ours, packed'",
     ),
     Question(
         "encoder_speed",
@@ -172,7 +173,7 @@ def answered(question: Question, config: Config, pythons: dict[str, Path]) -> bo
         return True
     words = [sys.executable, str(HERE / f"{question.name}.py"), "--output", str(config.output)]
     for group in (flags, *conditions(question, config)):
-        words += [word.replace("\xa0", " ") for word in group.split(" ") if word]
+        words += shlex.split(group)
     for name in peers:
         words += [PYTHON_FLAGS[name], str(pythons[name])]
     log = config.output / f"{question.name}.log"

@@ -10,19 +10,15 @@ so many rows of scores at once.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import platform
-import sys
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from answering import serve
 from jax import Array
 from loss_workloads import Arrays, Workload, workloads
 from representax.core import LateInteractionRepresentation
@@ -324,13 +320,9 @@ def answer(request: dict[str, Any], losses: dict[str, Loss]) -> dict[str, Any]:
 
 
 def main() -> None:
-    pipe, sys.stdout = sys.stdout, sys.stderr  # nothing else gets between the lines
-    facts = {"python": platform.python_version(), "threads": str(len(os.sched_getaffinity(0)))}
-    facts |= {name: version(name) for name in ("representax", "jax", "equinox")}
-    print(json.dumps(facts), file=pipe, flush=True)
     losses: dict[str, Loss] = {}
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line), losses)), file=pipe, flush=True)
+    packages = ("representax", "jax", "equinox")
+    serve(lambda request: answer(request, losses), packages)
 
 
 if __name__ == "__main__":

@@ -9,26 +9,17 @@ is to compute all layers again in the backward pass; that is off here, as it tak
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import sys
-from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import jax
 import numpy as np
 import optax
+from answering import Step, serve, with_steps
 from representax.models.bert import BertBatch
 from representax.models.sentence import SentenceEncoder
 from representax.tasks import build_task
 from representax.tasks.retrieval import MNRConfig, RetrievalBatch, RetrievalConfig, retrieval_batch
 from representax.train import GradCache, build_train_step, init_train_state
-from sides import resident_growth
-from timing import enough_repeats, seconds_per_call
-
-Step = Callable[[], tuple[float, float]]
 
 
 def load(request: dict[str, Any]) -> Step:
@@ -85,24 +76,9 @@ def decayed(parameters: Any) -> Any:
     return jax.tree_util.tree_map_with_path(decays, parameters)
 
 
-def answer(request: dict[str, Any], steps: dict[str, tuple[Step, int]]) -> dict[str, Any]:
-    if "load" in request:
-        step = load(request)
-        value, norm = step()
-        growth = resident_growth(step)
-        steps[request["load"]] = step, enough_repeats(step)
-        return {"loss": value, "gradient_norm": norm, "resident_growth": growth}
-    return {"seconds": seconds_per_call(*steps[request["measure"]])}
-
-
 def main() -> None:
-    pipe, sys.stdout = sys.stdout, sys.stderr  # nothing else gets between the lines
-    facts = {"python": platform.python_version(), "threads": str(len(os.sched_getaffinity(0)))}
-    facts |= {name: version(name) for name in ("representax", "jax", "equinox", "optax")}
-    print(json.dumps(facts), file=pipe, flush=True)
-    steps: dict[str, tuple[Step, int]] = {}
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line), steps)), file=pipe, flush=True)
+    packages = ("representax", "jax", "equinox", "optax")
+    serve(with_steps(load), packages)
 
 
 if __name__ == "__main__":

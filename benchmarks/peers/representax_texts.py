@@ -11,24 +11,20 @@ threads. The loop's default is to compute all layers again in the backward pass;
 from __future__ import annotations
 
 import json
-import os
-import platform
-import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import grain
 import jax
 import optax
+from answering import serve, with_calls
 from representax.data import build_data_loader
 from representax.integrations import load_sentence_transformer
 from representax.models.processing import Processor
 from representax.tasks import build_task
 from representax.tasks.retrieval import MNRConfig, RetrievalCollator, RetrievalConfig
 from representax.train import build_train_step, init_train_state
-from timing import seconds_for
 
 
 def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
@@ -102,19 +98,8 @@ def training(model: Any, learning_rate: float) -> tuple[Any, Any]:
 
 
 def main() -> None:
-    pipe, sys.stdout = sys.stdout, sys.stderr  # nothing else gets between the lines
-    facts = {"python": platform.python_version(), "threads": str(len(os.sched_getaffinity(0)))}
     packages = ("representax", "jax", "equinox", "transformers")
-    facts |= {name: version(name) for name in packages}
-    print(json.dumps(facts), file=pipe, flush=True)
-    calls: dict[str, Any] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "measure" in request:
-            answer = {"seconds": seconds_for(calls[request["measure"]], 1)}
-        else:
-            answer = load(request, calls)
-        print(json.dumps(answer), file=pipe, flush=True)
+    serve(with_calls(load), packages)
 
 
 if __name__ == "__main__":

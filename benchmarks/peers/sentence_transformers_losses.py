@@ -9,18 +9,15 @@ return it.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import platform
-import sys
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 from unittest import mock
 
 import torch
+from answering import serve
 from loss_workloads import Workload, workloads
 from sentence_transformers.cross_encoder import CrossEncoder, losses as reranking
 from sentence_transformers.multi_vector_encoder import losses as late
@@ -331,14 +328,9 @@ def answer(request: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    pipe, sys.stdout = sys.stdout, sys.stderr  # nothing else gets between the lines
-    packages = ("torch", "sentence-transformers", "transformers", "numpy")
-    facts = {"python": platform.python_version(), "threads": torch.get_num_threads()}
-    facts |= {name: version(name) for name in packages}
-    print(json.dumps(facts), file=pipe, flush=True)
     state: dict[str, Any] = {}
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line), state)), file=pipe, flush=True)
+    packages = ("torch", "sentence-transformers", "transformers", "numpy")
+    serve(lambda request: answer(request, state), packages, threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

@@ -6,16 +6,13 @@ seconds of one epoch of its sampler, from texts to the last batch, and the size 
 
 from __future__ import annotations
 
-import json
-import platform
-import sys
 import tempfile
 import time
-from importlib.metadata import version
 from typing import Any
 
 import datasets
 import torch
+from answering import serve
 from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 
 
@@ -38,12 +35,8 @@ def epoch(file: str, batch: int, hashed: bool) -> dict[str, Any]:
 def main() -> None:
     datasets.disable_progress_bars()
     datasets.disable_caching()  # hashes are computed in every measurement
-    pipe, sys.stdout = sys.stdout, sys.stderr  # nothing else gets between the lines
     packages = ("sentence-transformers", "datasets", "torch")
-    facts = {"python": platform.python_version(), **{name: version(name) for name in packages}}
-    print(json.dumps(facts), file=pipe, flush=True)
-    for line in sys.stdin:
-        print(json.dumps(epoch(**json.loads(line))), file=pipe, flush=True)
+    serve(lambda request: epoch(**request), packages)
 
 
 if __name__ == "__main__":

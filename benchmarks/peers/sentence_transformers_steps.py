@@ -8,28 +8,20 @@ as the library's trainer takes it.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import platform
-import sys
 import warnings
-from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+from answering import Step, serve, with_steps
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
     MultipleNegativesRankingLoss,
 )
-from sides import resident_growth
-from timing import enough_repeats, seconds_per_call
 from transformers.utils.logging import disable_progress_bar
-
-Step = Callable[[], tuple[float, float]]
 
 
 def load(request: dict[str, Any]) -> Step:
@@ -63,29 +55,13 @@ def load(request: dict[str, Any]) -> Step:
     return step
 
 
-def answer(request: dict[str, Any], steps: dict[str, tuple[Step, int]]) -> dict[str, Any]:
-    if "load" in request:
-        step = load(request)
-        value, norm = step()
-        growth = resident_growth(step)
-        steps[request["load"]] = step, enough_repeats(step)
-        return {"loss": value, "gradient_norm": norm, "resident_growth": growth}
-    return {"seconds": seconds_per_call(*steps[request["measure"]])}
-
-
 def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     disable_progress_bar()
-    pipe, sys.stdout = sys.stdout, sys.stderr  # nothing else gets between the lines
     torch.set_num_threads(os.cpu_count() or 1)  # as many as JAX takes
     packages = ("torch", "sentence-transformers", "transformers", "numpy")
-    facts = {"python": platform.python_version(), "threads": torch.get_num_threads()}
-    facts |= {name: version(name) for name in packages}
-    print(json.dumps(facts), file=pipe, flush=True)
-    steps: dict[str, tuple[Step, int]] = {}
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line), steps)), file=pipe, flush=True)
+    serve(with_steps(load), packages, threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

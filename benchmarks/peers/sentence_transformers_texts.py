@@ -10,17 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
-import sys
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from answering import serve, with_calls
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from timing import seconds_for
 from transformers.utils.logging import disable_progress_bar
 
 
@@ -72,20 +69,9 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     disable_progress_bar()
-    pipe, sys.stdout = sys.stdout, sys.stderr  # nothing else gets between the lines
     torch.set_num_threads(os.cpu_count() or 1)
     packages = ("torch", "sentence-transformers", "transformers")
-    facts = {"python": platform.python_version(), "threads": torch.get_num_threads()}
-    facts |= {name: version(name) for name in packages}
-    print(json.dumps(facts), file=pipe, flush=True)
-    calls: dict[str, Any] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "measure" in request:
-            answer = {"seconds": seconds_for(calls[request["measure"]], 1)}
-        else:
-            answer = load(request, calls)
-        print(json.dumps(answer), file=pipe, flush=True)
+    serve(with_calls(load), packages, threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

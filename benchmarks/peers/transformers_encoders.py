@@ -6,17 +6,14 @@ loss of a first step, and `{"measure": "encode" or "train"}` with the seconds of
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import platform
-import sys
 import warnings
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+from answering import serve
 from timing import enough_repeats, seconds_per_call
 from transformers import AutoModel
 
@@ -74,22 +71,17 @@ def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    pipe, sys.stdout = sys.stdout, sys.stderr  # nothing else gets between the lines
     torch.set_num_threads(os.cpu_count() or 1)
     torch.backends.cuda.matmul.allow_tf32 = False
-    facts = {"python": platform.python_version(), "threads": torch.get_num_threads()}
-    facts |= {name: version(name) for name in ("torch", "transformers")}
-    if torch.cuda.is_available():
-        facts["device"] = torch.cuda.get_device_name()
-    print(json.dumps(facts), file=pipe, flush=True)
     calls: dict[str, Any] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
         if "load" in request:
-            answer = load(request, calls)
-        else:
-            answer = {"seconds": seconds_per_call(*calls[request["measure"]])}
-        print(json.dumps(answer), file=pipe, flush=True)
+            return load(request, calls)
+        return {"seconds": seconds_per_call(*calls[request["measure"]])}
+
+    gpu = {"device": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    serve(answer, ("torch", "transformers"), threads=torch.get_num_threads(), **gpu)
 
 
 if __name__ == "__main__":

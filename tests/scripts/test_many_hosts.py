@@ -89,7 +89,7 @@ def pair(folder):
     ("hosts", "devices", "more"),
     [
         (2, 2, ("--fsdp", "4", "--mini-batch-size", "1", "--block-size", "4")),
-        (2, 1, ("--fsdp", "2", "--block-size", "4", "--ring")),
+        (4, 1, ("--fsdp", "2", "--block-size", "4", "--ring")),
     ],
 )
 def test_more_processes_train_as_one(folder, alone, hosts, devices, more):
@@ -209,7 +209,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(folder, pair
     torn = lambda: list(checkpoints.glob("*tmp*"))  # noqa: E731
     often = ("--checkpoint-every", "1", "--evaluate", "none")
     processes = start(flags(folder, output, *often), hosts=2)
-    for _ in range(8):
+    for _ in range(20):
         wait_for_step(folder, output, 3, processes)
         wait_for(torn, processes)
         for one in processes:
@@ -273,12 +273,12 @@ def test_hosts_find_each_other_under_slurm(folder, pair):
 
 
 @pytest.mark.slow
-def test_random_kills_change_nothing(folder, alone):
+def test_twenty_random_kills_change_nothing(folder, alone):
     output, generator = "killed-often", random.Random(0)
     often = ("--checkpoint-every", "1", "--keep", "2", "--evaluate", "none")
     (one,) = [process([*TRAIN, *flags(folder, output, *often)])]
     step = 0
-    for _ in range(8):
+    for _ in range(20):
         wait_for_step(folder, output, min(step + 1, STEPS - 1), [one])
         time.sleep(generator.uniform(0, 0.05))
         one.kill()

@@ -123,7 +123,7 @@ def test_whole_parameters_on_v5e_4x4(compiled):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("topology", "chips", "batch_size", "memory"),
-    [("v5e:4x4", 16, 1024, 15.75), ("v6e:2x4", 8, 512, 31.25)],
+    [("v5e:4x4", 16, 1024, 15.75), ("v5p:2x2x2", 8, 512, 95), ("v6e:2x4", 8, 512, 31.25)],
 )
 def test_fsdp_over_all_chips(compiled, topology, chips, batch_size, memory):
     # The compiler of libtpu 0.0.42 crashes on dropout for v6e.

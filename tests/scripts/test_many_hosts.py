@@ -209,7 +209,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(folder, pair
     torn = lambda: list(checkpoints.glob("*tmp*"))  # noqa: E731
     often = ("--checkpoint-every", "1", "--evaluate", "none")
     processes = start(flags(folder, output, *often), hosts=2)
-    for _ in range(20):
+    for _ in range(8):
         wait_for_step(folder, output, 3, processes)
         wait_for(torn, processes)
         for one in processes:

@@ -1,5 +1,6 @@
 """The compiled step: one device or two, with and without dropout, precisions, refusals."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -51,13 +52,18 @@ def run(
 ):
     mesh = make_mesh(jax.devices()[:devices])
     state = create_state({"encoder": encoder.params}, optimizer, mesh)
-    objective = REGISTRY[loss].with_settings(**settings).build(encoder.apply)
-    step = build_train_step(objective, optimizer, SCHEDULE, mesh)
+    step = step_of(encoder.apply, mesh, loss, optimizer, tuple(settings.items()))
     curve = []
     for batch in batches:
         state, metrics = step(state, batch, key)
         curve.append(jax.device_get(metrics))
     return state, curve
+
+
+@functools.cache  # tests of the same step compile it once
+def step_of(encode, mesh, loss, optimizer, settings):
+    objective = REGISTRY[loss].with_settings(**dict(settings)).build(encode)
+    return build_train_step(objective, optimizer, SCHEDULE, mesh)
 
 
 def losses(curve):

@@ -33,7 +33,7 @@ def maxsim(
     """Computes `sum_t max_s <x_it, y_js>` over the real tokens, for all pairs.
 
     The first of equally similar tokens gets the gradient. A document without tokens scores -1e9. At
-    a time there are the similarities `[m t s]` of one query; the gradient needs `[n m t]` integers.
+    a time there are the similarities `[m s t]` of one query; the gradient needs `[n m t]` integers.
 
     Source: Khattab and Zaharia, ColBERT: Efficient and Effective Passage Search via Contextualized
     Late Interaction over BERT, 2020.
@@ -47,7 +47,7 @@ def maxsim(
 
     @partial(jax.checkpoint, policy=SAVE_NEAREST)
     def row(tokens, mask):
-        similarities = jnp.einsum("td,msd->mts", tokens, documents)
+        similarities = jnp.einsum("msd,td->mst", documents, tokens)
         return _sum_of_maxima(similarities, mask[None], document_mask)
 
     return lax.map(lambda query: row(*query), (queries, query_mask))
@@ -60,9 +60,9 @@ def paired_maxsim(
     queries, query_mask = _tokens(queries, query_mask)
     documents, document_mask = _tokens(documents, document_mask)
     if queries.ndim == documents.ndim > 2 and queries.shape[-3] == 1:  # a query's own documents
-        similarities = jnp.einsum("...td,...ksd->...kts", queries[..., 0, :, :], documents)
+        similarities = jnp.einsum("...ksd,...td->...kst", documents, queries[..., 0, :, :])
     else:
-        similarities = jnp.einsum("...td,...sd->...ts", queries, documents)
+        similarities = jnp.einsum("...sd,...td->...st", documents, queries)
     return _sum_of_maxima(similarities, query_mask, document_mask)
 
 
@@ -106,7 +106,7 @@ def xtr(
         found = jnp.where(document_mask[None], lax.stop_gradient(similarities), -jnp.inf)
         best = among_greatest(found.reshape(mask.size, -1), min(top_k, document_mask.size))
         retrieved = best.reshape(found.shape) & document_mask[None] & mask[:, None, None]
-        maxima, index = _maxima(similarities, retrieved)
+        maxima, index = _maxima(similarities, retrieved, axis=-1)
         count = jnp.sum(index >= 0, axis=0, dtype=maxima.dtype)
         return jnp.sum(maxima, axis=0) / jnp.maximum(count, 1)
 
@@ -123,7 +123,18 @@ def _tokens(tokens, mask):
         raise ValueError(
             f"a mask of tokens {tokens.shape} has their axes but the last; got {mask.shape}"
         )
-    return jnp.where(mask[..., None], tokens, 0), mask
+    return _zero_padding(tokens, mask), mask
+
+
+@jax.custom_jvp
+def _zero_padding(tokens, mask):
+    return jnp.where(mask[..., None], tokens, 0)
+
+
+@_zero_padding.defjvp
+def _(primals, tangents):
+    """Passes all tangents on: scores leave out what is no token, so its gradient is 0 already."""
+    return _zero_padding(*primals), tangents[0]
 
 
 def _count_tokens(tokens, mask):
@@ -132,21 +143,21 @@ def _count_tokens(tokens, mask):
 
 
 def _sum_of_maxima(similarities, query_mask, document_mask):
-    """From `[... t s]` to `[...]`."""
-    maxima, _ = _maxima(similarities, document_mask[..., None, :])
+    """From `[... s t]` to `[...]`."""
+    maxima, _ = _maxima(similarities, document_mask[..., None], axis=-2)
     scores = jnp.sum(maxima, axis=-1, where=query_mask)
     return jnp.where(jnp.any(document_mask, axis=-1), scores, EMPTY_DOCUMENT)
 
 
-def _maxima(similarities, real):
-    """Picks the first greatest real entry of the last axis, with its index; 0 and -1 if none is."""
-    size = similarities.shape[-1]
+def _maxima(similarities, real, axis):
+    """Picks the first greatest real entry of an axis, with its index; 0 and -1 if none is."""
+    size = similarities.shape[axis]
     found = jnp.where(real, lax.stop_gradient(similarities), -jnp.inf)
-    greatest = jnp.max(found, axis=-1, keepdims=True)
-    places = lax.broadcasted_iota(jnp.int32, found.shape, found.ndim - 1)
-    index = jnp.min(jnp.where(found == greatest, places, size), axis=-1)  # faster than argmax
-    index = checkpoint_name(jnp.where(jnp.any(real, axis=-1), index, -1), "nearest")
+    greatest = jnp.max(found, axis=axis, keepdims=True)
+    places = lax.broadcasted_iota(jnp.int32, found.shape, found.ndim + axis)
+    index = jnp.min(jnp.where(found == greatest, places, size), axis=axis)  # faster than argmax
+    index = checkpoint_name(jnp.where(jnp.any(real, axis=axis), index, -1), "nearest")
     # A one-hot sum: gather, and scatter in the gradient, are slower.
-    chosen = jax.nn.one_hot(index, size, dtype=bool)
-    maxima = jnp.sum(similarities, axis=-1, where=chosen)
+    chosen = jax.nn.one_hot(index, size, dtype=bool, axis=axis)
+    maxima = jnp.sum(similarities, axis=axis, where=chosen)
     return jnp.where(index == size, jnp.nan, maxima), index  # NaN equals nothing: no place is found

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
+GROUPS = 32  # of entries that are counted in a byte: less than 128
+
 
 def first_max(
     values: Float[Array, "n m"], where: Bool[Array, "#n #m"] | None = None
@@ -40,24 +42,58 @@ def sort(x: Float[Array, " n"]) -> Float[Array, " n"]:
 def among_greatest(x: Float[Array, "n m"], k: int) -> Bool[Array, "n m"]:
     """Says which entries of each row are no smaller than the k-th greatest; NaN is the greatest.
 
-    More than k entries of a row are, where several equal the k-th. Halves the range of the floats'
-    bit patterns until one is left: `lax.top_k` is slow in long rows on CPUs.
+    More than k entries of a row are, where several equal the k-th.
 
     >>> among_greatest(jnp.array([[0.1, 0.7, -2.0, 0.7, 0.9]]), 2)
     Array([[False,  True, False,  True,  True]], dtype=bool)
     """
+    bits, kth = _kth_greatest(x, k)
+    return bits >= kth
+
+
+def greatest(x: Float[Array, "n m"], k: int) -> Bool[Array, "n m"]:
+    """Says which entries of each row are the k greatest, the first of equals; NaN is the greatest.
+
+    >>> greatest(jnp.array([[0.1, 0.7, -2.0, 0.7, 0.9]]), 2)
+    Array([[False,  True, False, False,  True]], dtype=bool)
+    """
+    bits, kth = _kth_greatest(x, k)
+    chosen = bits >= kth
+
+    def first_of_equals():
+        above, equal = bits > kth, bits == kth
+        room = k - jnp.sum(above, axis=1, keepdims=True)
+        return above | (equal & (jnp.cumsum(equal, axis=1) <= room))
+
+    too_many = jnp.any(jnp.sum(chosen, axis=1) > k)  # rare, and slow to mend
+    return lax.cond(too_many, first_of_equals, lambda: chosen)
+
+
+def _kth_greatest(x: Float[Array, "n m"], k: int) -> tuple[Array, Array]:
+    """Returns integers in the order of the floats, and the k-th greatest of each row `[n 1]`.
+
+    Halves the range of the floats' bit patterns until one is left: `lax.top_k` is slow in long rows
+    on CPUs.
+    """
     bits = _ordered_bits(jnp.where(jnp.isnan(x), jnp.inf, x))
     limits = jnp.iinfo(bits.dtype)
+    padding = -bits.shape[1] % GROUPS
+    padded = jnp.pad(bits, ((0, 0), (0, padding)), constant_values=limits.min)
+    groups = padded.reshape(bits.shape[0], GROUPS, -1)
+
+    def count(least):  # first in bytes, of which CPUs add many at once
+        by_group = jnp.sum(groups >= least[:, None, None], axis=1, dtype=jnp.int8)
+        return jnp.sum(by_group, axis=1, dtype=jnp.int32)
 
     def halve(_, bounds):
         low, high = bounds  # k entries or more are at least low; fewer are at least high
         middle = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow
-        enough = jnp.sum(bits >= middle[:, None], axis=1) >= k
+        enough = count(middle) >= k
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
-    bounds = [jnp.full(x.shape[:1], bound, bits.dtype) for bound in (limits.min, limits.max)]
+    bounds = [jnp.full_like(bits[:, 0], bound) for bound in (limits.min, limits.max)]
     low, _ = lax.fori_loop(0, limits.bits, halve, tuple(bounds))
-    return bits >= low[:, None]
+    return bits, low[:, None]
 
 
 def _ordered_bits(x: Array) -> Array:

@@ -169,12 +169,25 @@ def paired_dot(left: Vectors, right: Vectors) -> Pairs:
 
 def paired_cosine(left: Vectors, right: Vectors) -> Pairs:
     """Computes `<x_i, y_i> / (|x_i| |y_i|)`, as `cosine` does for all pairs."""
-    return paired_dot(unit(left), unit(right))
+    return paired_dot(left, right) / _divisor(left) / _divisor(right)
 
 
 def paired_clamped_cosine(left: Vectors, right: Vectors) -> Pairs:
     """Computes the cosine with norms clamped at 1e-8 outside the gradient (`clamped_unit`)."""
-    return paired_dot(clamped_unit(left), clamped_unit(right))
+    return paired_dot(left, right) / _clamped_divisor(left) / _clamped_divisor(right)
+
+
+def _divisor(x: Vectors, epsilon: float = 1e-12) -> Pairs:
+    """What `unit` divides by; infinite for the zero vector, so that all is 0 there."""
+    length = norm(x)
+    return jnp.where(length == 0, jnp.inf, jnp.maximum(length, epsilon))
+
+
+def _clamped_divisor(x: Vectors, epsilon: float = 1e-8) -> Pairs:
+    """What `clamped_unit` divides by; infinite for the zero vector."""
+    length = norm(x)
+    clamped = length + lax.stop_gradient(jnp.maximum(length, epsilon) - length)
+    return jnp.where(length == 0, jnp.inf, clamped)
 
 
 def paired_angle(left: Vectors, right: Vectors) -> Pairs:
@@ -194,14 +207,10 @@ def paired_angle(left: Vectors, right: Vectors) -> Pairs:
         x = jnp.pad(x, missing)
         return x[..., :half], x[..., half:]
 
-    def length(x, epsilon=1e-12):  # infinite for the zero vector, so that all is 0 there
-        length = norm(x)
-        return jnp.where(length == 0, jnp.inf, jnp.maximum(length, epsilon))
-
     (a, b), (c, d) = parts(left), parts(right)
     left_parts = jnp.concatenate([a, b], axis=-1)
     products = paired_dot(left_parts, jnp.concatenate([c - d, c + d], axis=-1))
-    return absolute(products / length(left) / length(right))
+    return absolute(products / _divisor(left) / _divisor(right))
 
 
 def paired_cosine_distance(left: Vectors, right: Vectors) -> Pairs:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from jaxembed.selection import among_greatest, first_max, sort
+from jaxembed.selection import among_greatest, first_max, greatest, sort
 
 rows = st.lists(st.floats(width=32, allow_nan=False, allow_subnormal=False), min_size=1, max_size=9)
 
@@ -29,6 +29,20 @@ def test_among_greatest_are_those_no_smaller_than_the_kth(row, k):
     row, k = np.float32(row), min(k, len(row))
     chosen = among_greatest(jnp.asarray(row)[None], k)[0]
     np.testing.assert_array_equal(chosen, row >= np.sort(row)[-k])
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, -3.0, 2.5]), min_size=1, max_size=80), st.data())
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_greatest_are_k_and_the_first_of_equals(row, data):
+    k = data.draw(st.integers(1, len(row)))
+    expected = np.zeros(len(row), bool)
+    expected[np.argsort(-np.float32(row), kind="stable")[:k]] = True
+    np.testing.assert_array_equal(greatest(jnp.asarray(row)[None], k)[0], expected)
+
+
+def test_what_is_not_a_number_is_the_greatest():
+    row = jnp.array([[0.5, jnp.nan, 2.0]])
+    np.testing.assert_array_equal(greatest(row, 1), [[False, True, False]])
 
 
 def test_the_first_of_equals_gets_the_gradient():

@@ -29,7 +29,6 @@ from jaxembed.losses.arguments import (
     check_one_of,
     check_positive,
     check_shape,
-    clean,
     takes_columns,
 )
 from jaxembed.losses.in_batch import equal
@@ -266,7 +265,6 @@ def _complete(queries, documents, query_mask, document_mask, documents_where, wh
     document_tokens = jnp.broadcast_to(real[..., None], documents.shape[:3])
     if document_mask is not None:
         document_tokens &= document_mask
-    (queries,), (documents,) = clean(query_tokens, queries), clean(document_tokens, documents)
     return queries, documents, query_tokens, document_tokens, real
 
 

@@ -29,7 +29,7 @@ from jaxembed.losses.over_candidates import LogSumExp, Own
 from jaxembed.losses.reduction import mean
 from jaxembed.losses.streaming import reduce_over_candidates
 from jaxembed.mesh_axes import Axis
-from jaxembed.similarity import cosine, factored
+from jaxembed.similarity import cosine, dot, factored
 from jaxembed.typing import (
     Embeddings,
     Ids,
@@ -131,15 +131,20 @@ def multiple_negatives_ranking_loss(
         axis_name=axis_name,
     )
 
+    whole = block_size is None and axis_name is None  # a row's candidates are all rows, in order
+
     def parts(rows, candidates, scale, hardness_strength):
         rows = prepared(rows, prepare)
         queries, documents = candidates
         own_document = own(rows, documents)
         own_positive = own_document & documents.paired[None, :]
 
+        def kept(similarities, candidates):
+            return negatives_of(rows, candidates) & not_closer(similarities, rows)
+
         def compare(x, candidates):
             similarities = similarity(x, candidates.embeddings)  # [n m]
-            return similarities, negatives_of(rows, candidates) & not_closer(similarities, rows)
+            return similarities, kept(similarities, candidates)
 
         similarities, keep = compare(rows.anchors, documents)
         logits = scale * similarities
@@ -154,7 +159,11 @@ def multiple_negatives_ranking_loss(
         partitions = [(logits, keep | own_positive)]
 
         if "doc_to_query" in directions:
-            similarities, keep = compare(rows.positives, queries)
+            if whole and similarity is dot:  # those of the positives are known already
+                similarities = similarities[:, : rows.index.size].T
+                keep = kept(similarities, queries)
+            else:
+                similarities, keep = compare(rows.positives, queries)
             partitions.append((scale * similarities, keep | own(rows, queries)))
         if "query_to_query" in directions:
             similarities, keep = compare(rows.anchors, queries)

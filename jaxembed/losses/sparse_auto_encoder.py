@@ -18,6 +18,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Int, Key
 
 from jaxembed.losses.arguments import check_not_negative, check_shape, clean
+from jaxembed.selection import greatest
 from jaxembed.similarity import as_float32, safe_sqrt
 
 FIRED = 1e-5  # a latent at or below it counts as silent
@@ -123,11 +124,8 @@ def _greatest(z: Float[Array, "*rows h"], k: int) -> Float[Array, "*rows h"]:
     if k >= z.shape[-1]:
         return jax.nn.relu(z)
 
-    def of_a_row(z):
-        values, index = lax.top_k(z, k)
-        return jnp.zeros_like(z).at[index].set(jax.nn.relu(values), unique_indices=True)
-
-    return jnp.vectorize(of_a_row, signature="(h)->(h)")(z)
+    chosen = greatest(lax.stop_gradient(z).reshape(-1, z.shape[-1]), k).reshape(z.shape)
+    return jnp.where(chosen, jax.nn.relu(z), 0)
 
 
 def _count(last_nonzero, latents, where):

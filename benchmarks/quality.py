@@ -157,7 +157,7 @@ def on_sts(config: Config, seed: int) -> FineTune:
         {name: values[:rows] for name, values in train.items()},
         config.batch,
         config.steps,
-        learning_rate=5e-5,
+        learning_rate=2e-4,
         evaluation={"kind": "similarity", **test, "every": config.every},
         seed=seed,
     )

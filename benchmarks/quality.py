@@ -49,11 +49,11 @@ class Config(PeerFlags):
     """Orders of the rows."""
     representax_seeds: int = 1
     """Of them, as many as Representax trains with; it takes several times as long."""
-    steps: int = 80
+    steps: int = 40
     """Steps of a training."""
     batch: int = 64
     """Pairs of a step."""
-    every: int = 20
+    every: int = 10
     """Steps between evaluations."""
     work: Path = Path("runs/quality")
     """Where each run is kept; one that is there already is not done again."""

@@ -92,7 +92,7 @@ def multi_vector_multiple_negatives_ranking_loss(
             "xtr selects among the documents of the whole batch, which are not on one device; leave"
             " out axis_name (under jax.jit sharded arrays do), or take maxsim or mean_maxsim"
         )
-    queries, documents, query_mask, document_mask, real = _complete(
+    query_mask, document_mask, real = _complete(
         queries, documents, query_mask, document_mask, documents_where, where
     )
     n, k = real.shape
@@ -171,7 +171,7 @@ def multi_vector_distill_kl_div_loss(
     ... ).round(4)
     Array(0.1, dtype=float32)
     """
-    queries, documents, query_mask, document_mask, real = _complete(
+    query_mask, document_mask, real = _complete(
         queries, documents, query_mask, document_mask, documents_where, where
     )
     if real.shape[1] < 2:
@@ -226,7 +226,7 @@ def multi_vector_margin_mse_loss(
     Array(1.44, dtype=float32)
     """
     check_one_of(margins=margins, scores=scores)
-    queries, documents, query_mask, document_mask, real = _complete(
+    query_mask, document_mask, real = _complete(
         queries, documents, query_mask, document_mask, documents_where, where
     )
     if real.shape[1] < 2:
@@ -240,10 +240,10 @@ def multi_vector_margin_mse_loss(
 
 
 def _complete(queries, documents, query_mask, document_mask, documents_where, where):
-    """Checks shapes, completes the masks, and cleans the embeddings of all that is not real.
+    """Checks shapes and completes the masks: what is not real has no token.
 
-    Returns queries, documents, both token masks, and which documents are real `[n k]`. What is not
-    real has no token.
+    Returns both token masks, and which documents are real `[n k]`. Embeddings stay as they are:
+    similarities leave out what is no token, whatever it holds.
     """
     n, _, d = queries.shape if queries.ndim == 3 else (None, None, None)
     if documents.ndim != 4 or documents.shape[::3] != (n, d) or documents.shape[1] == 0:
@@ -265,7 +265,7 @@ def _complete(queries, documents, query_mask, document_mask, documents_where, wh
     document_tokens = jnp.broadcast_to(real[..., None], documents.shape[:3])
     if document_mask is not None:
         document_tokens &= document_mask
-    return queries, documents, query_tokens, document_tokens, real
+    return query_tokens, document_tokens, real
 
 
 def _complete_ids(

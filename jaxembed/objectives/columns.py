@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxembed.randomness import row_keys
@@ -37,29 +38,49 @@ def encode_columns(
     """
     alike: dict[Any, list[str]] = {}
     for name, tokens in columns.items():
-        single = "blocks" in tokens or tokens["input_ids"].ndim > 2
-        shape = name if single else tuple((entry, x.shape) for entry, x in sorted(tokens.items()))
-        alike.setdefault(shape, []).append(name)
+        several = tokens["places"].ndim > 1 if "blocks" in tokens else tokens["input_ids"].ndim > 2
+        shapes = [(str(path), x.shape) for path, x in jax.tree.leaves_with_path(tokens)]
+        alike.setdefault(name if several else tuple(shapes), []).append(name)
     embeddings = {}
     for names in alike.values():
         first, *others = names
         if not others:
             embeddings[first] = encode_column(encode, params, columns[first], key=keys[first])
             continue
-        n = columns[first]["input_ids"].shape[0]
-
-        def in_turn(arrays: list[Array], n: int = n) -> Array:
-            stacked = jnp.stack(arrays, axis=1)
-            return stacked.reshape(n * len(arrays), *stacked.shape[2:])
-
-        tokens = {entry: in_turn([columns[name][entry] for name in names])
-                  for entry in columns[first]}  # fmt: skip
+        tokens = _joined([columns[name] for name in names])
+        n = columns[first]["places" if "blocks" in columns[first] else "input_ids"].shape[0]
         of_columns = [key for name in names if (key := keys[name]) is not None]
-        key = in_turn([row_keys(key, n) for key in of_columns]) if of_columns else None
+        key = _in_turn([row_keys(key, n) for key in of_columns]) if of_columns else None
         together = encode(params, tokens, key=key)
         together = together.reshape(n, len(names), *together.shape[1:])
         embeddings |= {name: together[:, number] for number, name in enumerate(names)}
     return {name: embeddings[name] for name in columns}
+
+
+def _in_turn(arrays: Sequence[Array]) -> Array:
+    """Joins arrays of one shape: the first row of each, then the second of each."""
+    stacked = jnp.stack(arrays, axis=1)
+    return stacked.reshape(-1, *stacked.shape[2:])
+
+
+def _joined(columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Joins columns of one shape, their texts and the rows of their blocks in turn."""
+    if "blocks" not in columns[0]:
+        return {entry: _in_turn([tokens[entry] for tokens in columns]) for entry in columns[0]}
+    count = len(columns)
+    blocks, moved, before = [], [], 0
+    for of_columns in zip(*(tokens["blocks"] for tokens in columns), strict=True):
+        block = {entry: _in_turn([one[entry] for one in of_columns]) for entry in of_columns[0]}
+        numbered = (one["texts"] * count + number for number, one in enumerate(of_columns))
+        block["texts"] = jnp.where(block["texts"] < 0, -1, _in_turn([*numbered]))
+        blocks.append(block)
+        texts = of_columns[0]["texts"]
+        places = before + np.arange(count * texts.size).reshape(len(texts), count, -1)
+        moved.append(places.swapaxes(0, 1).reshape(count, -1))
+        before += places.size
+    to = np.concatenate(moved, axis=1)  # from the places of each column to those of the joined one
+    places = [jnp.asarray(to[number])[tokens["places"]] for number, tokens in enumerate(columns)]
+    return {"blocks": blocks, "places": _in_turn(places)}
 
 
 def encode_column(

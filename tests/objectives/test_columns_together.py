@@ -7,6 +7,7 @@ import pytest
 
 from jaxembed.objectives.columns import encode_column, encode_columns
 from jaxembed.randomness import row_keys
+from jaxembed.transforms import by_length
 
 CALLS = []
 
@@ -49,4 +50,45 @@ def test_columns_of_one_shape_are_encoded_in_one_call(key):
     assert list(together) == list(columns)
     for name, tokens in columns.items():
         alone = encode_column(of_width, params, tokens, key=keys[name])
+        np.testing.assert_allclose(together[name], alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize("key", [None, jax.random.key(0)], ids=["no key", "key"])
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "split"])
+def test_blocks_of_one_shape_are_encoded_in_one_call(key, packed):
+    def blocks(seed):
+        """Six texts in two blocks: of two rows with two texts each or none, or one text a row."""
+        rng = np.random.default_rng(seed)
+        numbers = rng.permutation(6).astype(np.int32)
+        if packed:
+            texts = [np.array([[*numbers[:2]], [numbers[2], -1]]), numbers[3:].reshape(3, 1)]
+            places = np.argsort([*numbers[:3], 9, *numbers[3:]])[:6]
+        else:
+            texts, places = [numbers[:2], numbers[2:]], np.argsort(numbers)
+        made = [
+            {**column(seed + number, *its.shape, 4), "texts": its.astype(np.int32)}
+            for number, its in enumerate(texts)
+        ]
+        return {"blocks": made, "places": places.astype(np.int32)}
+
+    def encode_rows(params, tokens, *, key=None):
+        CALLS.append(tokens["input_ids"].shape)
+        vectors = jnp.sin(tokens["input_ids"] @ params)
+        if key is None:
+            return vectors
+        drawn = jax.vmap(lambda key: jax.random.normal(key, params.shape[1:]))
+        noise = drawn(row_keys(key, len(vectors)))
+        return vectors * (noise[:, None] if packed else noise)
+
+    columns = {"anchors": blocks(0), "positives": blocks(10)}
+    keys = {
+        name: None if key is None else jax.random.fold_in(key, number)
+        for number, name in enumerate(columns)
+    }
+    encoded, params = by_length(encode_rows), jnp.ones((4, 3)) + jnp.arange(3)
+    CALLS.clear()
+    together = encode_columns(encoded, params, columns, keys)
+    assert len(CALLS) == 2  # one for each block, of both columns
+    for name, tokens in columns.items():
+        alone = encode_column(encoded, params, tokens, key=keys[name])
         np.testing.assert_allclose(together[name], alone, rtol=1e-6)

@@ -71,7 +71,7 @@ def bars(
 
 
 def _figure(n_panels: int, *, height: float) -> tuple[Figure, list[Any]]:
-    columns = min(n_panels, 3)
+    columns = 2 if n_panels == 4 else min(n_panels, 3)
     rows = -(-n_panels // columns)
     figure = Figure(figsize=(5.2 * columns, height * rows), layout="constrained")
     FigureCanvasAgg(figure)

@@ -19,8 +19,9 @@ from jaxembed.data import (
 from jaxembed.encoders import TextTokenizer, pack
 from jaxembed.typing import Roles
 
-# So that few shapes occur, n packed texts take a multiple of n / 16 rows, no less than so wide.
-STEPS, WIDTH = 16, 64
+# So that few shapes occur, n packed texts take a multiple of n / 16 rows, no less than so wide, and
+# columns take as many rows as others if they have 3/4 of them or more.
+STEPS, WIDTH, CLOSE = 16, 64, 0.75
 ALL = Shards()
 
 
@@ -65,7 +66,7 @@ class BatchMaker:
         """Makes the own parts of the batch of these rows; noise depends on the step."""
         indices = indices[self.shards.rows(len(indices))]
         damage = partial(delete_words, seed=self.seed, step=step, ratio=self.deletion_ratio)
-        return make_batch(
+        made = make_batch(
             self.rows,
             self.roles,
             indices,
@@ -73,6 +74,7 @@ class BatchMaker:
             networks=self.networks,
             damage=damage,
         )
+        return made | levelled({name: made[name] for name in self.packed & made.keys()})
 
     def tokenize(self, texts: list[str], role: str) -> dict[str, Any]:
         """Tokenizes the texts of a role, and packs them or splits them by length."""
@@ -88,3 +90,20 @@ class BatchMaker:
             return tokens
         buckets, always = tokenizer.buckets, not self.shards.whole  # hosts must split alike
         return split_by_length(tokens, buckets=buckets, multiple=devices, always=always)
+
+
+def levelled(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Fills packed columns up to the rows of those that have few more: they share a program."""
+    sizes = {name: len(column["blocks"][0]["texts"]) for name, column in columns.items()}
+
+    def filled(name: str) -> dict[str, Any]:
+        rows = max(size for size in sizes.values() if sizes[name] >= CLOSE * size)
+        more = [(0, rows - sizes[name]), (0, 0)]
+        (block,) = columns[name]["blocks"]
+        block = {
+            entry: np.pad(array, more, constant_values=-1 if entry == "texts" else 0)
+            for entry, array in block.items()
+        }
+        return {**columns[name], "blocks": [block]}
+
+    return {name: filled(name) for name in columns}

@@ -18,6 +18,7 @@ from jaxembed.encoders.modules import Pooling
 from jaxembed.encoders.pooling import MODES
 from jaxembed.objectives import as_sum
 from jaxembed.tasks import Networks, open_task
+from jaxembed.tasks.batches import levelled
 from jaxembed.transforms import by_length, cached
 from tests.compiling import jit
 
@@ -174,3 +175,21 @@ def test_models_of_transformers_do_not_pack():
     encoder = jaxembed.load("all-MiniLM-L6-v2", source="transformers", n_layers=1)
     with pytest.raises(EncoderError, match="packing is for transformers of the source jaxembed"):
         encoder.encode(["a"], packing=True)
+
+
+def test_packed_columns_with_few_rows_less_are_filled_up():
+    def packed(rows):
+        mask = np.ones((rows, 64), int)
+        return pack({"input_ids": 7 * mask, "attention_mask": mask}, width=64)
+
+    columns = {"anchors": packed(12), "positives": packed(16), "negatives": packed(4)}
+    filled = levelled(columns)
+    sizes = [len(filled[name]["blocks"][0]["input_ids"]) for name in columns]
+    assert sizes == [16, 16, 4]
+    (block,) = filled["anchors"]["blocks"]
+    assert (block["texts"][12:] == -1).all()
+    assert not block["attention_mask"][12:].any()
+    np.testing.assert_array_equal(filled["anchors"]["places"], columns["anchors"]["places"])
+    for name in ("positives", "negatives"):
+        for entry, array in columns[name]["blocks"][0].items():
+            np.testing.assert_array_equal(filled[name]["blocks"][0][entry], array)

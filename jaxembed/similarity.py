@@ -80,8 +80,13 @@ def clamped_unit(x: Vectors, epsilon: float = 1e-8) -> Vectors:
     epsilon.
     """
     length = norm(x)[..., None]
-    clamped = length + lax.stop_gradient(jnp.maximum(length, epsilon) - length)
-    return jnp.where(length == 0, 0, as_float32(x) / jnp.where(length == 0, 1, clamped))
+    divisor = jnp.where(length == 0, 1, _clamped(length, epsilon))
+    return jnp.where(length == 0, 0, as_float32(x) / divisor)
+
+
+def _clamped(length: Array, epsilon: float) -> Array:
+    """Raises a length to epsilon, with the gradient of the length itself."""
+    return length + lax.stop_gradient(jnp.maximum(length, epsilon) - length)
 
 
 # All pairs ---------------------------------------------------------------------------------------
@@ -186,8 +191,7 @@ def _divisor(x: Vectors, epsilon: float = 1e-12) -> Pairs:
 def _clamped_divisor(x: Vectors, epsilon: float = 1e-8) -> Pairs:
     """What `clamped_unit` divides by; infinite for the zero vector."""
     length = norm(x)
-    clamped = length + lax.stop_gradient(jnp.maximum(length, epsilon) - length)
-    return jnp.where(length == 0, jnp.inf, clamped)
+    return jnp.where(length == 0, jnp.inf, _clamped(length, epsilon))
 
 
 def paired_angle(left: Vectors, right: Vectors) -> Pairs:

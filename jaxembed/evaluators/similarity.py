@@ -8,6 +8,7 @@ from functools import partial
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Float
@@ -15,13 +16,24 @@ from jaxtyping import Float
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
 from jaxembed.metrics import pearson, spearman
 from jaxembed.similarity import (
-    paired_cosine,
     paired_dot,
     paired_euclidean_distance,
     paired_manhattan_distance,
 )
 
 PairedSimilarity = Literal["cosine", "dot", "euclidean", "manhattan"]
+
+
+def paired_cosine(left: Float[Array, "n d"], right: Float[Array, "n d"]) -> Float[Array, " n"]:
+    """Computes `<x, y> / √(|x|² |y|²)`, for lengths between 1e-9 and 1e9; 0 for a zero vector.
+
+    Embeddings of whole numbers, bits above all, have many equal cosines. Here these come out equal
+    to the last digit, as ranks need them; with two roots or unit vectors they would not.
+    """
+    squares = paired_dot(left, left) * paired_dot(right, right)
+    return paired_dot(left, right) / jnp.where(squares == 0, jnp.inf, jnp.sqrt(squares))
+
+
 PAIRED_SIMILARITIES = {
     "cosine": paired_cosine,
     "dot": paired_dot,

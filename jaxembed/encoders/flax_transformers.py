@@ -69,7 +69,6 @@ def load_transformer(
     return Transformer(
         by_row(last, dropout),
         by_row(all_of_them, dropout),
-        by_row(last, dropout),
         params,
         config.hidden_size,
         getattr(config, "vocab_size", None),

@@ -118,7 +118,7 @@ def load(
         default_prompt_name=settings.get("default_prompt_name"),
         similarity=settings.get("similarity_fn_name") or "cosine",
         name=str(name),
-        compiled=jax.jit(chain(transformer.infer, modules)),
+        compiled=jax.jit(apply),
         packs=transformer.packs,
         published_type=transformer.published_type,
     )

@@ -58,7 +58,6 @@ def load_static_embedding(
     return Transformer(
         apply,
         all_layers,
-        apply,
         {"embedding": table},
         width=table.shape[1],
         vocabulary=table.shape[0],

@@ -18,7 +18,6 @@ class Transformer:
 
     apply: Callable[..., Array]  # (params, tokens, *, key=None) -> [n t d]
     all_layers: Callable[..., Array]  # the same after each layer, the embeddings first: [n l t d]
-    infer: Callable[..., Array]  # as apply, and faster where no gradient is taken
     params: Params
     width: int  # d
     vocabulary: int | None  # number of tokens that it embeds

@@ -51,6 +51,25 @@ class OfLayer(NamedTuple):
     rope: tuple[Array, Array] | None  # base and scale of its rotary angles
 
 
+class Linear(nnx.Linear):
+    """A linear map `[n t d] -> [n t m]` of all tokens, as the rows of one matrix.
+
+    For a gradient over two axes XLA's CPU programs would copy what comes back, transposed.
+    """
+
+    def __init__(
+        self, a: Architecture, n_in: int, n_out: int, *, dtype: Any, rngs: nnx.Rngs, use_bias: bool
+    ):
+        initial = nnx.initializers.normal(a.initializer_range)
+        super().__init__(
+            n_in, n_out, use_bias=use_bias, dtype=dtype, kernel_init=initial, rngs=rngs
+        )
+
+    def __call__(self, x: Array) -> Array:
+        rows = super().__call__(x.reshape(-1, x.shape[-1]))
+        return rows.reshape(*x.shape[:-1], -1)
+
+
 def norm(a: Architecture, width: int, rngs: nnx.Rngs) -> nnx.Module:
     """Builds a norm, computed in float32."""
     if a.norm == "layer":
@@ -147,7 +166,7 @@ class Attention(nnx.Module):
     """Multi-head attention of the tokens of a row to each other."""
 
     def __init__(self, a: Architecture, dtype: Any, rngs: nnx.Rngs):
-        linear = partial(_linear, a, dtype=dtype, rngs=rngs, use_bias=a.attention_bias)
+        linear = partial(Linear, a, dtype=dtype, rngs=rngs, use_bias=a.attention_bias)
         self.query = linear(a.width, a.n_heads * a.head)
         self.key = linear(a.width, a.key_heads * a.head)
         self.value = linear(a.width, a.key_heads * a.head)
@@ -199,7 +218,7 @@ class FeedForward(nnx.Module):
     """Two linear maps with an activation between them, or gated by a third."""
 
     def __init__(self, a: Architecture, dtype: Any, rngs: nnx.Rngs):
-        linear = partial(_linear, a, dtype=dtype, rngs=rngs, use_bias=a.mlp_bias)
+        linear = partial(Linear, a, dtype=dtype, rngs=rngs, use_bias=a.mlp_bias)
         self.up = linear(a.width, a.mlp_width)
         if a.gated:
             self.gate = linear(a.width, a.mlp_width)
@@ -263,16 +282,3 @@ class Layer(nnx.Module):
 
     def _cast(self, x: Array) -> Array:
         return x.astype(self.dtype)
-
-
-def _linear(
-    a: Architecture, n_in: int, n_out: int, *, dtype: Any, rngs: nnx.Rngs, use_bias: bool
-) -> nnx.Linear:
-    return nnx.Linear(
-        n_in,
-        n_out,
-        use_bias=use_bias,
-        dtype=dtype,
-        kernel_init=nnx.initializers.normal(a.initializer_range),
-        rngs=rngs,
-    )

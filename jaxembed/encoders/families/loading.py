@@ -23,8 +23,6 @@ from jaxembed.encoders.parameters import flatten, read_checkpoint
 from jaxembed.encoders.transformer import Transformer
 from jaxembed.typing import Params, Tokens
 
-UNROLLED = 6  # so many layers at most are not looped over, on CPUs
-
 
 def _is_dear(primitive: Any, *values: Any, **options: Any) -> bool:
     """Says what to keep for the gradient: products with parameters, and flash attention."""
@@ -79,24 +77,21 @@ def load_family(
     else:
         params = jax.jit(lambda: parameters_of(build(initialize)))()
 
-    def run(*, all_layers: bool = False, unroll: int = 1) -> Callable[..., Array]:
-        def apply(params: Params, tokens: Tokens, *, key: Array | None = None) -> Array:
-            filled = jax.tree.map(lambda leaf: leaf, state)
-            nnx.replace_by_pure_dict(filled, params)
-            return nnx.merge(graph, filled)(
-                tokens,
-                key=key if dropout else None,
-                all_layers=all_layers,
-                remat=REMAT[remat],
-                unroll=unroll,
-            )
-
-        return apply
+    def apply(
+        params: Params, tokens: Tokens, *, key: Array | None = None, all_layers: bool = False
+    ) -> Array:
+        filled = jax.tree.map(lambda leaf: leaf, state)
+        nnx.replace_by_pure_dict(filled, params)
+        return nnx.merge(graph, filled)(
+            tokens,
+            key=key if dropout else None,
+            all_layers=all_layers,
+            remat=REMAT[remat],
+        )
 
     return Transformer(
-        run(unroll=_unrolled(a.n_layers, remat)),
-        run(all_layers=True, unroll=_unrolled(a.n_layers, remat)),
-        run(),
+        apply,
+        partial(apply, all_layers=True),
         params,
         a.width,
         a.vocab_size,
@@ -105,16 +100,6 @@ def load_family(
         lambda params: names.publish(params) | unused,
         packs=True,
     )
-
-
-def _unrolled(n_layers: int, remat: str) -> int:
-    """Returns how many layers are written out one after the other where there is a gradient.
-
-    A loop copies what it keeps for the gradient, which costs CPUs time. More than a few layers take
-    too long to compile for that, and without a loop little is computed again.
-    """
-    on_cpu = jax.default_backend() == "cpu"
-    return n_layers if on_cpu and n_layers <= UNROLLED and remat != "full" else 1
 
 
 def _architecture(family: Family, folder: Path, settings: Any) -> Architecture:

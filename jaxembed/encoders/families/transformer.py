@@ -82,13 +82,11 @@ class TextTransformer(nnx.Module):
         key: Array | None,
         all_layers: bool,
         remat: Callable[[Callable], Callable],
-        unroll: int = 1,
         between: nnx.Module | None = None,
         vectors: Array | None = None,
     ) -> Array:
         """Computes `[n t d]`, or with `all_layers` `[n l t d]`, the embeddings first.
 
-        `unroll` layers are written out in each turn of the loop over them.
         `between` is a module of each layer, stacked, that reads `vectors [n d]` behind attention.
         """
         a = self.a
@@ -120,7 +118,7 @@ class TextTransformer(nnx.Module):
             return y, x if all_layers else None
 
         scanned = parameters, between_parameters, numbers
-        last, before = lax.scan(remat(layer), x, scanned, unroll=unroll)
+        last, before = lax.scan(remat(layer), x, scanned)
         if a.pre_norm:
             last = self.final_norm(last).astype(self.dtype)
         return jnp.stack([*before, last], axis=1) if all_layers else last

@@ -31,7 +31,7 @@ from jaxembed.typing import Params, Tokens
 def load_transformer(
     folder: Path,
     *,
-    dtype: jnp.dtype,
+    dtype: Any,
     dropout: bool = True,
     n_layers: int | None = None,
     initialize: int | None = None,
@@ -111,7 +111,7 @@ def configure(name: Path | str, settings: Mapping[str, Any], *, dropout: bool) -
     return config
 
 
-def instantiate(model_class: Any, config: Any, dtype: jnp.dtype, **options: Any) -> Any:
+def instantiate(model_class: Any, config: Any, dtype: Any, **options: Any) -> Any:
     """Builds a Flax model without weights."""
     import transformers
 
@@ -182,7 +182,7 @@ def _first_layers(folder: Path, settings: Mapping[str, Any], n_layers: int) -> d
     return {**settings, name: n_layers}
 
 
-def _build(folder: Path, config: Any, dtype: jnp.dtype) -> Any:
+def _build(folder: Path, config: Any, dtype: Any) -> Any:
     from transformers.models.auto.modeling_flax_auto import FLAX_MODEL_MAPPING
 
     model_class: Any = FLAX_MODEL_MAPPING.get(type(config), None)

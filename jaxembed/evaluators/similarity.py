@@ -24,18 +24,21 @@ from jaxembed.similarity import (
 PairedSimilarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 
 
-def paired_cosine(left: Float[Array, "n d"], right: Float[Array, "n d"]) -> Float[Array, " n"]:
-    """Computes `<x, y> / √(|x|² |y|²)`, for lengths between 1e-9 and 1e9; 0 for a zero vector.
+def exact_cosine(left: Float[Array, "n d"], right: Float[Array, "n d"]) -> Float[Array, " n"]:
+    """Computes `±√(<x, y>² / (|x|² |y|²))`, for lengths between 1e-9 and 1e9; 0 for a zero vector.
 
-    Embeddings of whole numbers, bits above all, have many equal cosines. Here these come out equal
-    to the last digit, as ranks need them; with two roots or unit vectors they would not.
+    Embeddings of whole numbers, bits above all, have many equal cosines, which ranks have to see:
+    below 2²⁴ numerator and denominator are whole here, so that equal fractions are equal. Roots of
+    the lengths, or unit vectors, would round them apart.
     """
+    products = paired_dot(left, right)
     squares = paired_dot(left, left) * paired_dot(right, right)
-    return paired_dot(left, right) / jnp.where(squares == 0, jnp.inf, jnp.sqrt(squares))
+    shares = jnp.square(products) / jnp.where(squares == 0, jnp.inf, squares)
+    return jnp.sign(products) * jnp.sqrt(shares)
 
 
 PAIRED_SIMILARITIES = {
-    "cosine": paired_cosine,
+    "cosine": exact_cosine,
     "dot": paired_dot,
     "euclidean": lambda left, right: -paired_euclidean_distance(left, right),
     "manhattan": lambda left, right: -paired_manhattan_distance(left, right),

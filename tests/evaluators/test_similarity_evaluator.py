@@ -2,12 +2,15 @@
 
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from jaxembed.evaluators import Evaluator, SimilarityEvaluator
+from jaxembed.evaluators.similarity import exact_cosine
 
 GOLDENS = Path(__file__).parent.parent / "goldens" / "evaluators"
 
@@ -66,3 +69,19 @@ def test_embeddings_that_are_not_finite_are_refused():
     evaluator = SimilarityEvaluator(["a", "b"], ["c", "d"], [1.0, 0.0])
     with pytest.raises(ValueError, match=r"for 4 of 4 texts \(role None\), the first 'a'"):
         evaluator.evaluate(lambda texts, *, role: np.full((len(texts), 2), np.inf))
+
+
+def test_equal_cosines_of_bits_are_equal():
+    sizes = range(1, 17)
+    counts = [(x, y, b) for x in sizes for y in sizes for b in range(1, min(x, y) + 1)]
+    left, right = np.zeros((2, len(counts), 32), np.float32)
+    for row, (x, y, both) in enumerate(counts):
+        left[row, :x] = 1
+        right[row, x - both : x - both + y] = 1
+    cosine = jax.jit(exact_cosine)
+    found = np.asarray(cosine(left, right))
+    fractions = [Fraction(both**2, x * y) for x, y, both in counts]
+    assert len(set(found.tolist())) == len(set(fractions)) < len(fractions)
+    np.testing.assert_allclose(found, np.sqrt(np.array(fractions, float)), rtol=1e-6)
+    np.testing.assert_array_equal(cosine(-left, right), -found)
+    assert not np.any(cosine(0 * left, right))

@@ -66,8 +66,6 @@ def build_train_step(
             gradient_fn = accumulated(gradient_fn, accumulation_steps, row_parts(mesh))
         (loss, (metrics, carried)), gradients = gradient_fn(state.params, batch, key)
         gradients = stay(gradients)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         grad_norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         metrics = {
@@ -77,15 +75,22 @@ def build_train_step(
             "skipped": 1 - finite.astype(jnp.float32),
             **metrics,
         }
-        params, opt_state, carried = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            (params, opt_state, carried),
-            (state.params, state.opt_state, state.carried),
-        )
-        new_state = replace(
-            state, step=state.step + 1, params=params, opt_state=opt_state, carried=carried
-        )
-        return stay(new_state), metrics
+
+        def updated() -> TrainState:
+            updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            return replace(state, params=params, opt_state=opt_state, carried=carried)
+
+        new_state = where(finite, updated, state)
+        return stay(replace(new_state, step=state.step + 1)), metrics
+
+    def where(condition: Array, new: Callable[[], TrainState], old: TrainState) -> TrainState:
+        """Computes `new()` in the place of the old state, or leaves that."""
+        if mesh.devices.flat[0].platform == "gpu":  # a branch there would wait for the host
+            return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new(), old)
+        # To XLA, parts of a selected state might be written before others are computed from the
+        # old ones: it would copy the moments first.
+        return jax.lax.cond(condition, new, lambda: old)
 
     def stay(tree: Any) -> Any:
         """Keeps parameters, or what belongs to them, where they lie."""

@@ -13,7 +13,8 @@ import jaxembed
 from jaxembed.data import bind_columns, make_batch, open_dataset
 from jaxembed.objectives import REGISTRY
 from jaxembed.training import adamw, build_train_step, create_state, make_mesh, warmup_schedule
-from jaxembed.training.optimizer import decayed
+from jaxembed.training.compiled import program_cost
+from jaxembed.training.optimizer import clip_by_global_norm, decayed
 from tests.compiling import counted
 
 TINY = Path(__file__).parents[1] / "goldens/encoders/tiny"
@@ -210,3 +211,32 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(encoder, batche
     assert np.isfinite(metrics["loss"])
     changed = jax.tree.map(lambda a, b: np.any(np.asarray(a) != b), state.params, before[0])
     assert any(jax.tree.leaves(changed))
+
+
+def test_the_state_is_updated_in_place():
+    """Nothing of the size of the parameters is kept but their gradient."""
+    params = {"kernel": jnp.ones((256, 1024))}
+
+    def objective(params, batch, **keywords):
+        return jnp.mean(jnp.sin(batch["x"] @ params["kernel"])), ({}, keywords["carried"])
+
+    mesh = make_mesh(jax.devices()[:1])
+    step = build_train_step(objective, OPTIMIZER, SCHEDULE, mesh)
+    state = create_state(params, OPTIMIZER, mesh)
+    program = step.lower(state, {"x": np.ones((4, 256), np.float32)}, None).compile()
+    size = params["kernel"].nbytes
+    cost = program_cost(program)
+    assert cost.aliased_bytes > 3 * size  # parameters and both moments
+    assert size <= cost.temporary_bytes < 1.2 * size
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 1e3])
+def test_clipping_is_that_of_optax(max_norm):
+    gradients = {"a": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(4, jnp.bfloat16)}
+    clipped, expected = (
+        clip.update(gradients, clip.init(gradients))[0]
+        for clip in (clip_by_global_norm(max_norm), optax.clip_by_global_norm(max_norm))
+    )
+    assert clipped["b"].dtype == jnp.bfloat16
+    np.testing.assert_allclose(clipped["b"], expected["b"], rtol=1e-2)
+    np.testing.assert_allclose(clipped["a"], expected["a"], rtol=1e-6)

@@ -1,11 +1,20 @@
-"""What all tests share: two CPU devices, no network, names for doctests."""
+"""What all tests share: two CPU devices, fast compiling, no network, names for doctests."""
 
 import importlib.util
 import os
+from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+# Compiling is most of the time of tests on small arrays, here and in scripts that they start.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=2",
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        if version("jax") < "0.11"
+        else "",  # later versions do not have these emitters, slow to compile
+    ]
 )
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 from jaxembed.encoders.families import FAMILIES, load_family
 from jaxembed.encoders.families.blocks import dropout
 from jaxembed.encoders.families.transformer import relative_buckets
-from tests.compiling import jit
 
 FOLDER = Path(__file__).parents[1] / "goldens/families"
 NAMES = sorted(file.parent.name for file in FOLDER.glob("*/expected.npz"))
@@ -50,11 +49,11 @@ def test_hidden_states_of_every_layer_are_those_of_pytorch(case, side):
     _, transformer, expected = case
     tokens = tokens_of(expected, side)
     real = tokens["attention_mask"][:, None, :, None]
-    found = jit(transformer.all_layers)(transformer.params, tokens)  # [n l t d]
+    found = jax.jit(transformer.all_layers)(transformer.params, tokens)  # [n l t d]
     hidden = np.moveaxis(expected[f"{side}_hidden"], 0, 1)
     assert found.shape == hidden.shape
     np.testing.assert_allclose(found * real, hidden * real, atol=2e-5, rtol=2e-5)
-    last = jit(transformer.apply)(transformer.params, tokens)
+    last = jax.jit(transformer.apply)(transformer.params, tokens)
     np.testing.assert_allclose(last * real[:, 0], hidden[:, -1] * real[:, 0], atol=2e-5, rtol=2e-5)
 
 
@@ -68,7 +67,7 @@ def test_gradients_are_those_of_pytorch(case):
     name, transformer, expected = case
     tokens = tokens_of(expected, "right")
 
-    @jit
+    @jax.jit
     def gradient(params):
         def loss(params):
             weights = expected["w"] * tokens["attention_mask"][..., None]
@@ -110,8 +109,8 @@ def test_the_first_layers_alone(case):
     name, transformer, expected = case
     tokens = tokens_of(expected, "right")
     cut = load(name, n_layers=2)
-    states = jit(cut.all_layers)(cut.params, tokens)
-    whole = jit(transformer.all_layers)(transformer.params, tokens)
+    states = jax.jit(cut.all_layers)(cut.params, tokens)
+    whole = jax.jit(transformer.all_layers)(transformer.params, tokens)
     np.testing.assert_allclose(states[:, :2], whole[:, :2], atol=1e-5)
     assert states.shape[1] == 3
 
@@ -124,7 +123,7 @@ def test_recomputing_changes_no_gradient(name, remat):
 
     def gradient(transformer):
         loss = lambda params: jnp.sum(transformer.apply(params, tokens) * expected["w"])  # noqa: E731
-        return jit(jax.grad(loss))(transformer.params)
+        return jax.jit(jax.grad(loss))(transformer.params)
 
     plain, again = gradient(load(name)), gradient(load(name, remat=remat))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), plain, again)
@@ -135,7 +134,7 @@ def test_dropout_is_drawn_by_row_whatever_the_batch(name):
     transformer = load(name)
     tokens = tokens_of(np.load(FOLDER / name / "expected.npz"), "right")
     keys = jax.random.split(jax.random.key(0), 4)
-    apply = jit(transformer.apply)
+    apply = jax.jit(transformer.apply)
     whole = apply(transformer.params, tokens, key=keys)
     two = {entry: x[2:] for entry, x in tokens.items()}
     np.testing.assert_allclose(
@@ -163,7 +162,7 @@ def test_texts_packed_into_a_row_are_as_alone(name):
     expected = np.load(FOLDER / name / "expected.npz")
     tokens = tokens_of(expected, "right")
     lengths = tokens["attention_mask"].sum(axis=1)
-    alone = jit(transformer.apply)(transformer.params, tokens)
+    alone = jax.jit(transformer.apply)(transformer.params, tokens)
     rows = [row for row in range(4) if lengths[row] < 12]  # 9, 5 and 1 tokens
     ids = np.concatenate([tokens["input_ids"][row, : lengths[row]] for row in rows])
     segments = np.repeat(np.arange(1, len(rows) + 1), lengths[rows])
@@ -174,7 +173,7 @@ def test_texts_packed_into_a_row_are_as_alone(name):
         "segment_ids": segments[None],
         "positions": positions[None],
     }
-    together = jit(transformer.apply)(transformer.params, packed)[0]
+    together = jax.jit(transformer.apply)(transformer.params, packed)[0]
     start = 0
     for row in rows:
         stop = start + lengths[row]

@@ -11,7 +11,6 @@ import pytest
 import jaxembed
 from jaxembed.encoders import EncoderError, load_decoder, tied_decoder
 from jaxembed.encoders.parameters import flatten, unflatten
-from tests.compiling import jit
 
 TINY = Path(__file__).parents[1] / "goldens/encoders/tiny"
 FAMILIES = Path(__file__).parents[1] / "goldens/families"
@@ -63,11 +62,11 @@ def test_logits_are_those_of_transformers(encoder, decoder, batch):
     own = jax.tree.unflatten(
         tree, [0.4 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
     )
-    found = jit(decoder.apply)(decoder.merged(own, encoder.params), *batch)
+    found = jax.jit(decoder.apply)(decoder.merged(own, encoder.params), *batch)
     flax_encoder = jaxembed.load(TINY, source="transformers")
     flax = tied_decoder(flax_encoder)
     theirs = unflatten({**flatten(flax.params), **of_transformers(own)})
-    expected = jit(flax.apply)(flax.merged(theirs, flax_encoder.params), *batch)
+    expected = jax.jit(flax.apply)(flax.merged(theirs, flax_encoder.params), *batch)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, atol=2e-5, rtol=2e-5)
 
@@ -75,7 +74,7 @@ def test_logits_are_those_of_transformers(encoder, decoder, batch):
 def test_a_later_token_changes_nothing_before_it_and_the_vector_everything(encoder, decoder, batch):
     params = decoder.merged(decoder.params, encoder.params)
     ids, vectors = batch
-    apply = jit(decoder.apply)
+    apply = jax.jit(decoder.apply)
     logits = apply(params, ids, vectors)
     later = ids.copy()
     later[:, 4] = 17
@@ -92,7 +91,7 @@ def test_the_transformer_is_that_of_the_encoder(encoder, decoder, batch):
         logits = decoder.apply(decoder.merged(decoder.params, encoder_params), ids, vectors)
         return jnp.sum(jnp.square(logits))
 
-    gradient = jit(jax.grad(loss))(encoder.params)
+    gradient = jax.jit(jax.grad(loss))(encoder.params)
     assert np.abs(gradient["transformer"]["embeddings"]["tokens"]["embedding"]).max() > 0
 
 
@@ -107,7 +106,7 @@ def test_every_family_has_a_decoder(name):
     run, own = build_decoder(a, jnp.float32, 0)
     ids = np.random.default_rng(0).integers(3, 60, (2, 5))
     vectors = np.ones((2, a.width), np.float32)
-    logits = jit(run)({**own, "transformer": transformer.params}, (ids, vectors))
+    logits = jax.jit(run)({**own, "transformer": transformer.params}, (ids, vectors))
     assert logits.shape == (2, 5, a.vocab_size)
     assert np.isfinite(logits).all()
 
@@ -124,8 +123,8 @@ def test_an_untied_decoder_has_a_transformer_of_its_own(encoder, batch):
     assert decoder.name == str(TINY)
     params = decoder.merged(decoder.params, {})
     tied = tied_decoder(encoder)
-    expected = jit(tied.apply)(tied.merged(tied.params, encoder.params), *batch)
-    np.testing.assert_allclose(jit(decoder.apply)(params, *batch), expected, atol=1e-5)
+    expected = jax.jit(tied.apply)(tied.merged(tied.params, encoder.params), *batch)
+    np.testing.assert_allclose(jax.jit(decoder.apply)(params, *batch), expected, atol=1e-5)
 
 
 def test_vectors_of_another_width_are_refused(encoder, decoder, batch):

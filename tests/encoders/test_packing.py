@@ -20,7 +20,6 @@ from jaxembed.objectives import as_sum
 from jaxembed.tasks import Networks, open_task
 from jaxembed.tasks.batches import levelled
 from jaxembed.transforms import by_length, cached
-from tests.compiling import jit
 
 FAMILIES = Path(__file__).parents[1] / "goldens" / "families"
 TEXTS = [
@@ -78,8 +77,8 @@ def test_every_pooling_of_packed_rows_is_that_of_texts_alone(name):
     for function in (transformer.apply, transformer.all_layers):
         encode = by_length(chain(function, modules))
         params = {"transformer": transformer.params}
-        together = jit(encode)(params, pack(tokens, left=left))
-        np.testing.assert_allclose(together, jit(encode)(params, tokens), atol=1e-5)
+        together = jax.jit(encode)(params, pack(tokens, left=left))
+        np.testing.assert_allclose(together, jax.jit(encode)(params, tokens), atol=1e-5)
 
 
 def value_and_gradient(encode, params, tokens, key=None):
@@ -87,7 +86,7 @@ def value_and_gradient(encode, params, tokens, key=None):
         embeddings = encode(params, tokens, key=key)
         return jnp.sum(embeddings * jnp.cos(jnp.arange(embeddings.size).reshape(embeddings.shape)))
 
-    return jit(jax.value_and_grad(total))(params)
+    return jax.jit(jax.value_and_grad(total))(params)
 
 
 def test_gradients_of_packed_rows_are_those_of_texts_alone(encoder):

@@ -11,7 +11,6 @@ from safetensors.numpy import load_file
 import jaxembed
 from jaxembed.encoders.families import load_family
 from tests.carriers import carried
-from tests.compiling import jit
 
 GOLDENS = Path(__file__).parents[1] / "goldens/encoders"
 
@@ -21,7 +20,7 @@ def test_hidden_states_of_a_bert_with_old_names_and_no_pooler(side):
     golden = np.load(GOLDENS / "splade.npz")
     transformer = load_family(carried("cognition", "model"), dtype="float32")
     tokens = {name: golden[f"{side}/{name}"] for name in ("input_ids", "attention_mask")}
-    states = jit(transformer.all_layers)(transformer.params, tokens)  # [n l t d]
+    states = jax.jit(transformer.all_layers)(transformer.params, tokens)  # [n l t d]
     real = tokens["attention_mask"][:, None, :, None] > 0
     np.testing.assert_allclose(states * real, golden[f"{side}/hidden"] * real, atol=2e-5)
 

@@ -15,7 +15,6 @@ from jax.test_util import check_grads
 import jaxembed.losses
 import jaxembed.losses.reranking
 from tests.arrays import cast
-from tests.compiling import jit
 from tests.losses.cases import CASES, Case
 
 N = 8
@@ -53,7 +52,7 @@ def value_and_grad(case: Case, arrays, rows):
 @functools.lru_cache(maxsize=1)  # the tests run case by case
 def compiled(case: Case):
     """The jitted `value_and_grad` of a case: `(arrays, rows) -> value, gradients`."""
-    return jit(functools.partial(value_and_grad, case))
+    return jax.jit(functools.partial(value_and_grad, case))
 
 
 def assert_close(actual, expected, tolerance):
@@ -87,7 +86,7 @@ def test_value_equals_the_reference(case, n):
     expected = case.reference(*embeddings, **rows, **parameters, **case.settings)
     with jax.enable_x64(True):
         arrays, rows = cast(((embeddings, parameters), rows), jnp.float64)
-        actual = jit(lambda a, r: case.loss(*a[0], **r, **a[1], **case.settings))(arrays, rows)
+        actual = jax.jit(lambda a, r: case.loss(*a[0], **r, **a[1], **case.settings))(arrays, rows)
         assert actual.dtype == jnp.float64
     assert actual.shape == ()
     np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
@@ -120,7 +119,7 @@ def test_jit_equals_eager(case):
 def test_vmap_equals_a_loop(case):
     batches = [cast(inputs(case, seed=seed), jnp.float32) for seed in range(3)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *batches)
-    mapped = jit(jax.vmap(functools.partial(value_and_grad, case)))(*stacked)
+    mapped = jax.jit(jax.vmap(functools.partial(value_and_grad, case)))(*stacked)
     looped = jax.tree.map(lambda *x: jnp.stack(x), *[compiled(case)(*b) for b in batches])
     assert_close(mapped, looped, 2e-5)
 
@@ -240,7 +239,7 @@ def test_two_devices_compute_what_one_does(case, axis_type):
     embeddings, rows = jax.device_put((embeddings, rows), sharded)
     parameters = jax.device_put(parameters, NamedSharding(mesh, PartitionSpec()))
     with jax.set_mesh(mesh):
-        actual = jit(functools.partial(value_and_grad, case))((embeddings, parameters), rows)
+        actual = jax.jit(functools.partial(value_and_grad, case))((embeddings, parameters), rows)
     assert_close(actual, expected, 2e-5)
 
 

@@ -24,7 +24,6 @@ from jaxembed.losses import (
 from jaxembed.losses.reduction import total
 from jaxembed.mesh_axes import Ring
 from jaxembed.transforms import over_mesh
-from tests.compiling import jit
 from tests.losses.cases import CASES
 
 N = 8
@@ -88,7 +87,7 @@ def test_all_losses_over_the_batch_are_here():
 def test_blocks_devices_and_rings_compute_what_one_piece_does(case):
     with jax.enable_x64(True):
         arrays = inputs(case, jnp.float64)
-        expected = jit(functools.partial(value_and_grad, case, case.loss))(*arrays)
+        expected = jax.jit(functools.partial(value_and_grad, case, case.loss))(*arrays)
         ways = [
             (case.loss, {"block_size": 3}),
             (over_mesh(case.loss, two_devices(), block_size=4), {}),
@@ -97,7 +96,7 @@ def test_blocks_devices_and_rings_compute_what_one_piece_does(case):
         if "xtr" in case.name:  # looks at the documents of the whole batch
             ways = ways[:1]
         for loss, keywords in ways:
-            run = jit(functools.partial(value_and_grad, case, loss, **keywords))
+            run = jax.jit(functools.partial(value_and_grad, case, loss, **keywords))
             assert_equal(run(*arrays), expected, 1e-10)
 
 
@@ -112,7 +111,9 @@ def test_not_a_number_in_a_real_row_shows(case):
         if "xtr" not in case.name:
             losses += [over_mesh(case.loss, two_devices(), ring=ring) for ring in (False, True)]
         for loss in losses:
-            value = jit(functools.partial(loss, **rows, **parameters, **case.settings))(*embeddings)
+            value = jax.jit(functools.partial(loss, **rows, **parameters, **case.settings))(
+                *embeddings
+            )
             assert np.isnan(value)
 
 
@@ -121,9 +122,9 @@ def test_any_block_size_is_right_in_float32(block_size):
     for case in IN_BATCH:
         if case.name.endswith(("all_directions", "sigmoid_loss-default", "gist_embed_loss-ids")):
             arrays = inputs(case, jnp.float32)
-            expected = jit(functools.partial(value_and_grad, case, case.loss))(*arrays)
+            expected = jax.jit(functools.partial(value_and_grad, case, case.loss))(*arrays)
             run = functools.partial(value_and_grad, case, case.loss, block_size=block_size)
-            assert_equal(jit(run)(*arrays), expected, 1e-5)
+            assert_equal(jax.jit(run)(*arrays), expected, 1e-5)
 
 
 @pytest.mark.parametrize("case", IN_BATCH[::6], ids=lambda case: case.name)
@@ -132,7 +133,7 @@ def test_gradients_inside_the_users_own_shard_map_are_right(case, check_vma):
     """A sum over devices that the types do not see is where others are silently wrong."""
     with jax.enable_x64(True):
         arrays = inputs(case, jnp.float64)
-        expected = jit(functools.partial(value_and_grad, case, case.loss))(*arrays)
+        expected = jax.jit(functools.partial(value_and_grad, case, case.loss))(*arrays)
         rows = PartitionSpec("data")
         for axis_name in ("data", Ring("data")):
 
@@ -147,7 +148,7 @@ def test_gradients_inside_the_users_own_shard_map_are_right(case, check_vma):
                 out_specs=PartitionSpec(),
                 check_vma=check_vma,
             )
-            actual = jit(jax.value_and_grad(loss, (0, 1)))(*arrays)
+            actual = jax.jit(jax.value_and_grad(loss, (0, 1)))(*arrays)
             assert_equal(actual, expected, 1e-10)
 
 
@@ -169,7 +170,7 @@ def test_derivatives_of_either_mode_and_of_second_order():
 
         def curvature(loss):
             slopes = lambda *x: jax.jvp(jax.grad(loss), x, (positives, anchors))[1]  # noqa: E731
-            return jit(slopes)(anchors, positives)
+            return jax.jit(slopes)(anchors, positives)
 
         plain = functools.partial(multiple_negatives_ranking_loss, directions=directions)
         assert_equal(curvature(streamed), curvature(plain), 1e-9)
@@ -237,7 +238,9 @@ def test_a_reduction_that_weighs_rows_by_their_values():
     for reduce_fn in (worst, lambda v, where: total(jnp.square(v), where)):
         keywords = {"where": where, "reduce_fn": reduce_fn}
         expected, *others = (
-            jit(jax.value_and_grad(functools.partial(loss, **keywords), (0, 1)))(anchors, positives)
+            jax.jit(jax.value_and_grad(functools.partial(loss, **keywords), (0, 1)))(
+                anchors, positives
+            )
             for loss in losses
         )
         for actual in others:
@@ -253,7 +256,7 @@ def test_of_equally_hard_negatives_on_two_devices_the_first_gets_the_gradient():
         over_mesh(mega_batch_margin_loss, two_devices(), block_size=2),
         over_mesh(mega_batch_margin_loss, two_devices(), block_size=1, ring=True),
     ]
-    expected, *others = (jit(jax.grad(loss, (0, 1)))(anchors, positives) for loss in losses)
+    expected, *others = (jax.jit(jax.grad(loss, (0, 1)))(anchors, positives) for loss in losses)
     for actual in others:
         assert_equal(actual, expected, 1e-6)
 

@@ -6,7 +6,6 @@ import pytest
 import tyro
 
 from jaxembed.data import Shards
-from tests.compiling import compile_fast
 from tests.objectives.every import write_data, write_student
 
 ROOT = Path(__file__).parents[2]
@@ -39,9 +38,8 @@ def config(data, student, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def train(config, monkeypatch):
+def train(config):
     """`scripts/train.py` in this process: `train("--loss", "cosent")` returns the run's folder."""
-    compile_fast(monkeypatch)
 
     def run(*flags):
         from train import main

@@ -9,7 +9,6 @@ import pytest
 
 from jaxembed.objectives import REGISTRY
 from jaxembed.training import build_train_step, create_state, make_mesh
-from tests.compiling import compile_fast
 from tests.objectives.every import FLAGS
 
 BY_ROWS = [name for name, objective in REGISTRY.items() if objective.by_rows]
@@ -17,9 +16,8 @@ SGD = optax.sgd(1.0)
 
 
 @pytest.fixture
-def one_step(open_tasks, monkeypatch):
+def one_step(open_tasks):
     """`one_step(name, parts)`: parameters and metrics; two rows of the batch are padding."""
-    compile_fast(monkeypatch)
 
     def run(name, parts, devices=1):
         tasks = open_tasks("--loss", name, *FLAGS[name], n_devices=devices)

@@ -6,7 +6,6 @@ import optax
 import pytest
 
 from jaxembed.training import build_train_step, create_state, make_mesh
-from tests.compiling import compile_fast
 from tests.objectives.every import FLAGS
 
 STEPS = 4
@@ -25,9 +24,7 @@ WARM = {"gist_embed": ("--temperature", "0.1")}  # at 0.01 rounding counts a hun
 
 
 @pytest.fixture
-def curve(open_tasks, monkeypatch):
-    compile_fast(monkeypatch)
-
+def curve(open_tasks):
     def losses(name, *flags, devices=1):
         flags = (*FLAGS[name], *WARM.get(name, ()), *flags)
         tasks = open_tasks("--loss", name, *flags, n_devices=devices)

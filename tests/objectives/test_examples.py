@@ -14,7 +14,6 @@ import pytest
 import tyro
 
 import jaxembed
-from tests.compiling import compile_fast
 from tests.objectives.every import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +79,6 @@ def folder(tmp_path_factory):
 def here(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    compile_fast(monkeypatch)
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxembed.objectives import REGISTRY
-from tests.compiling import jit
 from tests.objectives.every import FLAGS
 
 # Parameters that cannot matter: a softmax over positions does not see the same number added to all,
@@ -34,7 +33,7 @@ def test_the_gradient_reaches_all_that_learns_and_no_frozen_network(open_tasks, 
     objective, params = tasks.build(), tasks.init(jax.random.key(0))
     frozen = tasks.networks.frozen_params
 
-    @jit
+    @jax.jit
     def gradients(params, frozen, batch, key):
         loss = lambda params, frozen: objective(params, batch, key=key, frozen=frozen)[0]  # noqa: E731
         return jax.grad(loss, argnums=(0, 1))(params, frozen)

@@ -10,7 +10,6 @@ from datasets import Dataset
 import jaxembed
 from jaxembed.data import open_dataset
 from jaxembed.evaluators import SimilarityEvaluator
-from tests.compiling import compile_fast
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/goldens/encoders/tiny"
@@ -93,7 +92,6 @@ def data(tmp_path_factory):
 def evaluate(monkeypatch):
     """`scripts/evaluate.py` in this process, on the tiny model."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    compile_fast(monkeypatch)
     from evaluate import Config, main
 
     return lambda **flags: main(Config(**{"model": str(TINY), "cache": None, **flags}))

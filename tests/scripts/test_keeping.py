@@ -11,7 +11,6 @@ from safetensors.numpy import load_file
 
 from jaxembed.data import open_dataset
 from jaxembed.training import Checkpoints, create_state, make_mesh
-from tests.compiling import compile_fast
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/goldens/encoders/tiny"
@@ -45,7 +44,6 @@ def train(monkeypatch, data, tmp_path):
     from config import Config
     from train import main
 
-    compile_fast(monkeypatch)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run_here(**flags):

@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 import jaxembed
 from jaxembed.data import open_dataset
 from jaxembed.evaluators import SimilarityEvaluator
-from tests.compiling import compile_fast
 from tests.objectives.every import FLAGS, GUIDE, TINY, write_data, write_student
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +30,6 @@ def data(tmp_path_factory):
 @pytest.fixture
 def train(data, tmp_path, monkeypatch):
     """`train("--freeze", "*/bias")`: a short run of the script in this process; its folder."""
-    compile_fast(monkeypatch)
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     from config import Config
     from train import main

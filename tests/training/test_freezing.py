@@ -11,7 +11,6 @@ from jaxembed.training import build_train_step, create_state, make_mesh
 from jaxembed.training.compiled import program_cost
 from jaxembed.training.freezing import layer_scales, trainable, with_frozen
 from jaxembed.training.optimizer import adamw
-from tests.compiling import compile_fast
 
 RATE = optax.constant_schedule(1e-2)
 OPTIONS = {"weight_decay": 0.1, "clip_norm": 0.5}
@@ -249,8 +248,7 @@ def test_an_objective_with_frozen_parts_has_no_gradient_there_and_costs_less(
 
 
 @STACKED
-def test_two_devices_train_what_learns_as_one(encoder, batch, monkeypatch, source):
-    compile_fast(monkeypatch)
+def test_two_devices_train_what_learns_as_one(encoder, batch, source):
     params = {"encoder": encoder.params}
     learns = trainable(params, [f"{LAYERS[source]}[:1]", "encoder/transformer/embeddings"])
     optimizer = adamw(RATE, trainable=learns, scales=layer_scales(params, 0.5), eps=1e-4)

@@ -15,7 +15,6 @@ from jaxembed.training import Checkpoints, build_train_step, create_state, make_
 from jaxembed.training.compiled import program_cost
 from jaxembed.training.lora import init_lora, merge_lora, with_lora
 from jaxembed.training.optimizer import adamw
-from tests.compiling import compile_fast, jit
 
 TINY = Path(__file__).parents[1] / "goldens/encoders/tiny"
 ALPHA = 6.0
@@ -42,11 +41,6 @@ def adapters(encoder):
     generator = np.random.default_rng(0)
     noise = lambda x: x + jnp.asarray(generator.normal(size=x.shape, scale=0.1), x.dtype)  # noqa: E731
     return jax.tree.map(noise, drawn)
-
-
-@pytest.fixture
-def fast(monkeypatch):
-    compile_fast(monkeypatch)
 
 
 def flat(tree):
@@ -156,8 +150,8 @@ def test_the_objective_of_adapters_is_that_of_the_merged_encoder(encoder, batch,
     objective = REGISTRY["multiple_negatives_ranking"].build(encoder.apply)
     key, base = jax.random.key(3), {"base": encoder.params}
     merged = {"encoder": merge_lora(encoder.params, adapters, alpha=ALPHA)}
-    expected, (metrics, _) = jit(objective)(merged, batch, key=key)
-    adapted = jit(with_lora(objective, alpha=ALPHA))
+    expected, (metrics, _) = jax.jit(objective)(merged, batch, key=key)
+    adapted = jax.jit(with_lora(objective, alpha=ALPHA))
     loss, (same, _) = adapted({"encoder": adapters}, batch, key=key, frozen=base)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     assert same.keys() == metrics.keys()
@@ -191,7 +185,7 @@ def test_only_adapters_learn_and_other_kernels_cost_no_gradient(encoder, batch, 
 
 
 @STACKED
-def test_adapters_train_and_the_base_stays(encoder, batch, fast):
+def test_adapters_train_and_the_base_stays(encoder, batch):
     before = jax.device_get(encoder.params)
     state, losses = train(encoder, batch, steps=6)
     assert losses[-1] < 0.9 * losses[0]
@@ -203,7 +197,7 @@ def test_adapters_train_and_the_base_stays(encoder, batch, fast):
 
 
 @STACKED
-def test_chunks_and_devices_train_adapters_alike(encoder, batch, fast):
+def test_chunks_and_devices_train_adapters_alike(encoder, batch):
     key = jax.random.key(5)  # so there is dropout
     expected, losses = train(encoder, batch, key=key)
     for devices, size in ((1, 4), (2, 2)):
@@ -215,7 +209,7 @@ def test_chunks_and_devices_train_adapters_alike(encoder, batch, fast):
 
 
 @STACKED
-def test_checkpoints_hold_adapters_and_folders_what_is_merged(encoder, batch, fast, tmp_path):
+def test_checkpoints_hold_adapters_and_folders_what_is_merged(encoder, batch, tmp_path):
     state, _ = train(encoder, batch)
     checkpoints = Checkpoints(tmp_path / "checkpoints", {})
     checkpoints.save(2, state)

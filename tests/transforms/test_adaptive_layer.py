@@ -17,7 +17,7 @@ from jaxembed.mesh_axes import Ring
 from jaxembed.transforms.adaptive_layer import adaptive_layer
 from jaxembed.transforms.matryoshka import matryoshka
 from tests.arrays import cast
-from tests.compiling import counted, jit
+from tests.compiling import counted
 from tests.losses.cases import CASES
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
@@ -121,7 +121,7 @@ def test_loss_of_all_layers_is_the_sum_over_the_rows_and_negatives_that_are_real
         return loss(*columns, **rows, where=jnp.asarray(WHERE))
 
     with jax.enable_x64(True):
-        value, gradients = jit(jax.value_and_grad(compute))(*cast((columns, rows), jnp.float64))
+        value, gradients = jax.jit(jax.value_and_grad(compute))(*cast((columns, rows), jnp.float64))
     np.testing.assert_allclose(value, total, rtol=1e-9)
     for x, gradient in zip(columns, map(np.asarray, gradients), strict=True):
         assert np.all(gradient[np.isnan(x)] == 0)
@@ -148,8 +148,8 @@ def test_gradient_equals_finite_differences():
 def test_kl_term_has_no_gradient_for_the_last_layer():
     left, right = pair()
     loss = adaptive_layer(ranking, n_layers_per_step=-1, last_layer_weight=0.5, kl_div_weight=7.0)
-    gradient = jit(jax.grad(loss))(left, right)
-    alone = 0.5 * jit(jax.grad(ranking))(left[:, -1], right[:, -1])
+    gradient = jax.jit(jax.grad(loss))(left, right)
+    alone = 0.5 * jax.jit(jax.grad(ranking))(left[:, -1], right[:, -1])
     np.testing.assert_allclose(gradient[:, -1], alone, rtol=1e-5, atol=1e-7)
 
 
@@ -189,7 +189,7 @@ def test_weights_and_temperature_may_be_arrays():
             left, right
         )
 
-    mapped = jit(jax.vmap(loss))(jnp.array([0.0, 2.0]), jnp.array([0.3, 0.9]))
+    mapped = jax.jit(jax.vmap(loss))(jnp.array([0.0, 2.0]), jnp.array([0.3, 0.9]))
     np.testing.assert_allclose(mapped[0], 0, atol=1e-6)
     np.testing.assert_allclose(mapped[1], loss(2.0, 0.9), rtol=1e-5)
 
@@ -199,7 +199,7 @@ def test_every_choice_of_layers_is_equally_likely(n_layers_per_step):
     left, right = pair()
     keys = jax.random.split(jax.random.key(0), 600)
     loss = adaptive_layer(ranking, n_layers_per_step)
-    values = jit(jax.vmap(lambda key: loss(left, right, key=key)))(keys)
+    values = jax.jit(jax.vmap(lambda key: loss(left, right, key=key)))(keys)
     last = ranking(left[:, -1], right[:, -1])
     one = [[l, LAYERS - 1] for l in range(LAYERS - 1)]
     terms = [adaptive_layer(ranking)(left[:, l], right[:, l]) - last for l in map(jnp.array, one)]
@@ -224,7 +224,7 @@ def test_one_program_computes_one_layer_at_a_time():
 
     numbered = left.at[:, :, 0].set(jnp.arange(LAYERS, dtype=float)[None])
     traces: list[Any] = []
-    compute = jit(counted(adaptive_layer(loss, n_layers_per_step=2), traces))
+    compute = jax.jit(counted(adaptive_layer(loss, n_layers_per_step=2), traces))
     drawn = set()
     for seed in range(8):
         compute(numbered, right, key=jax.random.key(seed))
@@ -253,7 +253,7 @@ def test_neither_program_nor_memory_grow_with_the_layers_chosen():
 def test_bfloat16_columns_are_raised_first():
     left, right = pair().astype(jnp.bfloat16)
     loss = adaptive_layer(ranking)
-    compute = jit(jax.value_and_grad(lambda x: loss(x, right, key=jax.random.key(1))))
+    compute = jax.jit(jax.value_and_grad(lambda x: loss(x, right, key=jax.random.key(1))))
     (value, gradient), (raised, _) = compute(left), compute(left.astype(jnp.float32))
     assert value.dtype == jnp.float32
     assert gradient.dtype == jnp.bfloat16
@@ -265,7 +265,7 @@ def test_two_devices_compute_what_one_does(axis_type):
     left, right = pair()
     where = jnp.asarray(WHERE)
     loss = adaptive_layer(matryoshka(ranking, (4, 2), n_dims_per_step=1), n_layers_per_step=2)
-    compute = jit(jax.value_and_grad(lambda x, y, w, key: loss(x, y, where=w, key=key)))
+    compute = jax.jit(jax.value_and_grad(lambda x, y, w, key: loss(x, y, where=w, key=key)))
     total, gradient = compute(left, right, where, jax.random.key(2))
     mesh = jax.make_mesh((2,), ("data",), axis_types=(axis_type,))
     with jax.set_mesh(mesh):
@@ -290,8 +290,10 @@ def test_device_by_device_the_kl_term_is_that_of_all_rows(axis_name, check_vma):
         out_specs=PartitionSpec(),
         check_vma=check_vma,
     )
-    expected = jit(jax.value_and_grad(lambda x, y: alone(x, y, where=where), (0, 1)))(left, right)
-    actual = jit(jax.value_and_grad(lambda x, y: by_device(x, y, where), (0, 1)))(left, right)
+    expected = jax.jit(jax.value_and_grad(lambda x, y: alone(x, y, where=where), (0, 1)))(
+        left, right
+    )
+    actual = jax.jit(jax.value_and_grad(lambda x, y: by_device(x, y, where), (0, 1)))(left, right)
     equal = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     jax.tree.map(equal, actual, expected)
 
@@ -321,7 +323,7 @@ def test_2d_matryoshka_draws_widths_anew_for_every_layer():
     dims = (6, 2)
     loss = adaptive_layer(matryoshka(ranking, dims, n_dims_per_step=1), kl_div_weight=0)
     keys = jax.random.split(jax.random.key(0), 800)
-    values = jit(jax.vmap(lambda key: loss(left, right, key=key)))(keys)
+    values = jax.jit(jax.vmap(lambda key: loss(left, right, key=key)))(keys)
     at = [[matryoshka(ranking, [k])(left[:, l], right[:, l]) for k in dims] for l in range(3)]
     choices = [last + prior for last in at[2] for layer in at[:2] for prior in layer]
     distances = np.abs(np.asarray(values)[:, None] - np.array(choices))

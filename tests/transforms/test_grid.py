@@ -21,7 +21,6 @@ from jaxembed.transforms.adaptive_layer import adaptive_layer
 from jaxembed.transforms.cached import cached
 from jaxembed.transforms.matryoshka import matryoshka
 from jaxembed.transforms.over_mesh import over_mesh
-from tests.compiling import jit
 from tests.losses.cases import Case
 from tests.transforms.grid_cells import (
     CACHED,
@@ -185,7 +184,7 @@ def computed(case: Case, way: str, devices: int):
         embeddings = [encoder(params["encoder"], {"x": x}) for x in columns]
         return loss(*embeddings, **rows, **params["own"])
 
-    return jit(jax.value_and_grad(value))(*arrays)
+    return jax.jit(jax.value_and_grad(value))(*arrays)
 
 
 def cell_id(cell) -> str:

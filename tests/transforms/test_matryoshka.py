@@ -16,7 +16,7 @@ from jaxembed.losses import reranking
 from jaxembed.transforms.matryoshka import matryoshka
 from jaxembed.transforms.over_mesh import over_mesh
 from tests.arrays import cast
-from tests.compiling import counted, jit
+from tests.compiling import counted
 from tests.losses.cases import CASES
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
@@ -82,7 +82,7 @@ def masked_value_and_gradients(case, loss):
 
     with jax.enable_x64(True):
         columns, rows = cast((spoiled, rows), jnp.float64)
-        value_and_gradients = jit(jax.value_and_grad(compute))(columns, rows, jax.random.key(0))
+        value_and_gradients = jax.jit(jax.value_and_grad(compute))(columns, rows, jax.random.key(0))
     return jax.tree.map(np.asarray, value_and_gradients)
 
 
@@ -170,7 +170,7 @@ def test_values_per_row_are_summed_row_by_row():
 def test_every_choice_of_dims_is_equally_likely(n_dims_per_step):
     left, right = pair()
     loss = matryoshka(ranking, DIMS, WEIGHTS, n_dims_per_step)
-    values = jit(jax.vmap(lambda key: loss(left, right, key=key)))(
+    values = jax.jit(jax.vmap(lambda key: loss(left, right, key=key)))(
         jax.random.split(jax.random.key(0), 600)
     )
     terms = [matryoshka(ranking, [k], [w])(left, right) for k, w in zip(DIMS, WEIGHTS, strict=True)]
@@ -187,8 +187,8 @@ def test_vmap_over_keys_equals_a_loop():
     scores = jnp.arange(N) / N
     keys = jax.random.split(jax.random.key(0), 5)
     compute = jax.grad(lambda left, key: loss(left, right, scores=scores, key=key))
-    mapped = jit(jax.vmap(compute, in_axes=(None, 0)))(left, keys)
-    looped = jnp.stack([jit(compute)(left, key) for key in keys])
+    mapped = jax.jit(jax.vmap(compute, in_axes=(None, 0)))(left, keys)
+    looped = jnp.stack([jax.jit(compute)(left, key) for key in keys])
     np.testing.assert_allclose(mapped, looped, rtol=1e-5, atol=1e-6)
 
 
@@ -201,7 +201,7 @@ def test_one_program_computes_only_the_widths_drawn():
         return ranking(left, right)
 
     traces: list[Any] = []
-    compute = jit(counted(matryoshka(loss, DIMS, n_dims_per_step=2), traces))
+    compute = jax.jit(counted(matryoshka(loss, DIMS, n_dims_per_step=2), traces))
     drawn = set()
     for seed in range(8):
         compute(left, right, key=jax.random.key(seed))
@@ -229,7 +229,7 @@ def test_drawing_one_width_needs_no_more_memory_than_the_widest():
 def test_bfloat16_columns_are_raised_first():
     left, right = pair().astype(jnp.bfloat16)
     loss = matryoshka(ranking, DIMS, n_dims_per_step=1)
-    compute = jit(jax.value_and_grad(lambda x: loss(x, right, key=jax.random.key(1))))
+    compute = jax.jit(jax.value_and_grad(lambda x: loss(x, right, key=jax.random.key(1))))
     (value, gradient), (expected, _) = compute(left), compute(left.astype(jnp.float32))
     assert value.dtype == jnp.float32
     assert gradient.dtype == jnp.bfloat16
@@ -241,7 +241,7 @@ def test_bfloat16_columns_are_raised_first():
 def test_two_devices_compute_what_one_does(axis_type, n_dims_per_step):
     left, right = pair()
     loss = matryoshka(ranking, DIMS, WEIGHTS, n_dims_per_step)
-    compute = jit(jax.value_and_grad(lambda x, y, key: loss(x, y, key=key)))
+    compute = jax.jit(jax.value_and_grad(lambda x, y, key: loss(x, y, key=key)))
     expected, gradient = compute(left, right, jax.random.key(2))
     mesh = jax.make_mesh((2,), ("data",), axis_types=(axis_type,))
     with jax.set_mesh(mesh):
@@ -261,7 +261,7 @@ def test_in_blocks_over_a_mesh_the_loss_is_the_same(inside):
 
     def compute(loss, **choices):
         step = jax.value_and_grad(lambda x, y: loss(x, y, key=jax.random.key(0), **choices), (0, 1))
-        return jit(step)(left, right)
+        return jax.jit(step)(left, right)
 
     expected = compute(drawing(ranking))
     equal = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)

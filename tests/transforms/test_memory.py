@@ -13,13 +13,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxembed.losses import multiple_negatives_ranking_loss
 from jaxembed.transforms.memory import Memory, as_negatives, init_memory, push
-from tests.compiling import jit
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 D = 4
 ranking: Any = multiple_negatives_ranking_loss
-compiled_ranking = jit(ranking)
+compiled_ranking = jax.jit(ranking)
 
 
 def batch(rng, n, real=0.7):
@@ -50,7 +49,7 @@ def test_pushes_are_those_of_a_deque(n):
     rng, size, traces = np.random.default_rng(n), 7, []
     memory, expected = init_memory(size, D), deque(maxlen=size)
 
-    @jit
+    @jax.jit
     def compiled(*args):
         traces.append(args)
         return push(*args)
@@ -69,20 +68,20 @@ def test_pushes_are_those_of_a_deque(n):
 def test_nothing_real_changes_nothing():
     memory = filled(5, n=3)
     embeddings, ids, where = batch(np.random.default_rng(1), 4, real=-1)
-    pushed = jit(push)(memory, embeddings, ids, where)
+    pushed = jax.jit(push)(memory, embeddings, ids, where)
     jax.tree.map(assert_array_equal, pushed, memory)
 
 
 def test_without_a_mask_all_rows_are_stored():
     embeddings, ids, _ = batch(np.random.default_rng(1), 4, real=1.1)
-    memory = jit(push)(init_memory(5, D), embeddings, ids)
+    memory = jax.jit(push)(init_memory(5, D), embeddings, ids)
     assert_array_equal(contents(memory)[0], embeddings)
     assert_array_equal(contents(memory)[1], ids)
 
 
 def test_a_memory_in_bfloat16_stays_one():
     embeddings, ids, where = batch(np.random.default_rng(1), 4, real=1.1)
-    memory = jit(push)(init_memory(5, D, jnp.bfloat16), embeddings, ids, where)
+    memory = jax.jit(push)(init_memory(5, D, jnp.bfloat16), embeddings, ids, where)
     assert memory.embeddings.dtype == jnp.bfloat16
     assert_allclose(np.asarray(memory.embeddings[:4], np.float32), embeddings, rtol=1e-2)
 
@@ -105,10 +104,10 @@ def test_a_scan_carries_the_memory():
     batches = [batch(rng, 3) for _ in range(4)]
     step = lambda memory, batch: (push(memory, *batch), memory.count)  # noqa: E731
     stacked = jax.tree.map(lambda *x: np.stack(x), *batches)
-    scanned, _ = jit(lambda memory: jax.lax.scan(step, memory, stacked))(init_memory(5, D))
+    scanned, _ = jax.jit(lambda memory: jax.lax.scan(step, memory, stacked))(init_memory(5, D))
     expected = init_memory(5, D)
     for one in batches:
-        expected = jit(push)(expected, *one)
+        expected = jax.jit(push)(expected, *one)
     jax.tree.map(assert_array_equal, scanned, expected)
 
 
@@ -116,8 +115,8 @@ def test_vmap_pushes_into_several_memories():
     batches = [batch(np.random.default_rng(i), 3) for i in range(2)]
     memories = [filled(5, seed=i, n=3 + i) for i in range(2)]
     stack = partial(jax.tree.map, lambda *x: jnp.stack(x))
-    pushed = jit(jax.vmap(push))(stack(*memories), *stack(*batches))
-    expected = stack(*[jit(push)(m, *b) for m, b in zip(memories, batches, strict=True)])
+    pushed = jax.jit(jax.vmap(push))(stack(*memories), *stack(*batches))
+    expected = stack(*[jax.jit(push)(m, *b) for m, b in zip(memories, batches, strict=True)])
     jax.tree.map(assert_array_equal, pushed, expected)
 
 
@@ -141,7 +140,7 @@ def test_two_devices_hold_half_of_the_memory_each():
         arrays = batch(rng, 4)
         memory, negatives = step(memory, *jax.device_put(arrays, rows))
         jax.tree.map(assert_array_equal, negatives, as_negatives(expected, 4))
-        expected = jit(push)(expected, *arrays)
+        expected = jax.jit(push)(expected, *arrays)
         jax.tree.map(assert_array_equal, memory, expected)
     assert memory.embeddings.sharding.is_equivalent_to(rows, 2)
 
@@ -149,7 +148,9 @@ def test_two_devices_hold_half_of_the_memory_each():
 def test_a_spread_memory_stays_where_it_is():
     memory, arrays = init_memory(512, D), batch(np.random.default_rng(0), 8)
     rows, places = over_two_devices(memory)
-    compiled = jit(push, donate_argnums=0, in_shardings=(places, *[rows] * 3), out_shardings=places)
+    compiled = jax.jit(
+        push, donate_argnums=0, in_shardings=(places, *[rows] * 3), out_shardings=places
+    )
     usage: Any = compiled.lower(memory, *arrays).compile().memory_analysis()
     half = memory.embeddings.nbytes / 2
     assert half <= usage.alias_size_in_bytes < 2 * half
@@ -189,7 +190,7 @@ def test_every_row_is_compared_with_the_whole_memory(count):
     memory = init_memory(8, D)
     earlier, earlier_ids, _ = batch(np.random.default_rng(1), count, real=1.1)
     for i in range(count):
-        memory = jit(push)(memory, earlier[i : i + 1], earlier_ids[i : i + 1])
+        memory = jax.jit(push)(memory, earlier[i : i + 1], earlier_ids[i : i + 1])
     value = compiled_ranking(anchors, positives, ids=ids, **as_negatives(memory, 4))
     expected = ranking_by_hand(anchors, positives, ids, earlier[-8:], earlier_ids[-8:])
     assert_allclose(value, expected, rtol=1e-5)
@@ -213,7 +214,7 @@ def test_a_stored_copy_of_the_own_positive_is_no_negative():
 def test_no_gradient_goes_into_the_memory():
     anchors, positives, ids = pairs(4)
 
-    @jit
+    @jax.jit
     @partial(jax.grad, argnums=(0, 1))
     def gradients(earlier, anchors):
         memory = push(init_memory(4, D), earlier, ids)

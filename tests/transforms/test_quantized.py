@@ -14,7 +14,6 @@ from jaxembed import losses
 from jaxembed.similarity import dot, euclidean, unit
 from jaxembed.transforms.matryoshka import matryoshka
 from jaxembed.transforms.quantized import binary_levels, int8_levels, quantized, ranges_of
-from tests.compiling import jit
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
@@ -25,7 +24,7 @@ bits_of, int8, span = jax.jit(binary_levels), jax.jit(int8_levels), jax.jit(rang
 
 
 def value_and_grad(function):
-    return jit(jax.value_and_grad(function))
+    return jax.jit(jax.value_and_grad(function))
 
 
 def normal(*shape, seed=0):
@@ -182,7 +181,7 @@ def test_ranges_of_another_width_are_refused():
 # The transform -----------------------------------------------------------------------------------
 
 
-plain = jit(ranking)
+plain = jax.jit(ranking)
 
 
 def expected_columns(arrays, precision, chosen=(0, 1, 2)):
@@ -195,7 +194,7 @@ def expected_columns(arrays, precision, chosen=(0, 1, 2)):
 def test_the_loss_sees_the_levels_of_all_columns(precision):
     arrays = columns()
     expected = plain(*expected_columns(arrays, precision))
-    assert_allclose(jit(quantized(ranking, precision))(*arrays), expected, rtol=1e-5)
+    assert_allclose(jax.jit(quantized(ranking, precision))(*arrays), expected, rtol=1e-5)
     assert abs(expected - plain(*arrays)) > 1e-5
 
 
@@ -204,14 +203,14 @@ def test_only_the_named_columns_are_quantised(precision):
     arrays = columns()
     documents = quantized(ranking, precision, columns=("positives", "negatives"))
     expected = plain(*expected_columns(arrays, precision, chosen=(1, 2)))
-    assert_allclose(jit(documents)(*arrays), expected, rtol=1e-5)
+    assert_allclose(jax.jit(documents)(*arrays), expected, rtol=1e-5)
     assert abs(expected - plain(*expected_columns(arrays, precision))) > 1e-5
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_columns_by_keyword_are_columns(precision):
     anchors, positives, negatives = columns()
-    loss = jit(quantized(ranking, precision))
+    loss = jax.jit(quantized(ranking, precision))
     expected = loss(anchors, positives, negatives)
     assert_allclose(loss(anchors, positives, negatives=negatives), expected, rtol=1e-6)
     by_name = loss(negatives=negatives, positives=positives, anchors=anchors)
@@ -223,7 +222,7 @@ def test_given_ranges_are_used_and_shown_in_the_signature():
     ranges = jnp.array([[-0.5] * D, [0.4] * D])
     loss = quantized(ranking)
     expected = plain(*[int8(x, ranges) for x in arrays])
-    assert_allclose(jit(loss)(*arrays, ranges=ranges), expected, rtol=1e-5)
+    assert_allclose(jax.jit(loss)(*arrays, ranges=ranges), expected, rtol=1e-5)
     assert inspect.signature(loss).parameters["ranges"].default is None
     assert list(inspect.signature(loss).parameters)[:3] == ["anchors", "positives", "negatives"]
     assert "ranges" not in inspect.signature(quantized(ranking, "binary")).parameters
@@ -266,7 +265,7 @@ def test_a_batch_without_real_rows_is_zero(precision):
 def test_a_column_without_real_rows_does_not_widen_the_ranges():
     anchors, positives, negatives = columns()
     anchors, positives = jnp.abs(anchors) + 3, jnp.abs(positives) + 3
-    loss = jit(quantized(ranking))
+    loss = jax.jit(quantized(ranking))
     nowhere = jnp.zeros((N, K), bool)
     value = loss(anchors, positives, negatives, negatives_where=nowhere)
     assert_allclose(value, loss(anchors, positives), rtol=1e-5)
@@ -316,7 +315,7 @@ def test_gradients_are_those_of_the_loss_at_the_levels(precision):
 def test_binary_gradients_shrink_with_the_length_like_those_of_the_floats():
     anchors, positives, _ = columns()
     for loss in (ranking, quantized(ranking, "binary")):
-        gradient = jit(jax.grad(loss))
+        gradient = jax.jit(jax.grad(loss))
         assert_allclose(
             gradient(10 * anchors, positives), gradient(anchors, positives) / 10, atol=1e-6
         )
@@ -328,10 +327,10 @@ def test_layers_pass_through():
 
     left, right = normal(4, 2, D), normal(4, 2, D, seed=1)
     expected = loss(bits_of(left), bits_of(right))
-    assert_allclose(jit(quantized(loss, "binary"))(left, right), expected, rtol=1e-5)
+    assert_allclose(jax.jit(quantized(loss, "binary"))(left, right), expected, rtol=1e-5)
     ranges = span(jnp.concatenate([left, right]))
     expected = loss(int8(left, ranges), int8(right, ranges))
-    assert_allclose(jit(quantized(loss))(left, right), expected, rtol=1e-5)
+    assert_allclose(jax.jit(quantized(loss))(left, right), expected, rtol=1e-5)
 
 
 def test_keys_and_other_keywords_reach_the_loss():
@@ -340,7 +339,7 @@ def test_keys_and_other_keywords_reach_the_loss():
 
     arrays, key = columns()[:2], jax.random.key(0)
     for precision in PRECISIONS:
-        value = jit(quantized(loss, precision))(*arrays, key=key, scale=2.0, extra=100.0)
+        value = jax.jit(quantized(loss, precision))(*arrays, key=key, scale=2.0, extra=100.0)
         levels = expected_columns(arrays, precision, chosen=(0, 1))
         assert_allclose(value, loss(*levels, key=key, scale=2.0, extra=100.0), rtol=1e-5)
 
@@ -349,8 +348,8 @@ def test_keys_and_other_keywords_reach_the_loss():
 def test_every_width_of_a_matryoshka_loss_is_quantised(precision):
     arrays = columns()
     dirty, where = [x.at[-1].set(jnp.nan) for x in arrays], jnp.arange(N) < N - 1
-    outside = jit(quantized(matryoshka(ranking, dims=(4, D)), precision))(*dirty, where=where)
-    inside = jit(matryoshka(quantized(ranking, precision), dims=(4, D)))(*dirty, where=where)
+    outside = jax.jit(quantized(matryoshka(ranking, dims=(4, D)), precision))(*dirty, where=where)
+    inside = jax.jit(matryoshka(quantized(ranking, precision), dims=(4, D)))(*dirty, where=where)
     short = [x[:-1] for x in arrays]
     expected_outside = sum(
         plain(*[unit(x[..., :k]) for x in expected_columns(short, precision)]) for k in (4, D)
@@ -369,7 +368,7 @@ def test_queries_in_int8_search_documents_in_bits():
     )
     ranges = jnp.array([[-2.0] * D, [2.0] * D])
     expected = plain(int8(anchors, ranges), bits_of(positives), bits_of(negatives))
-    value = jit(mixed)(anchors, positives, negatives, ranges=ranges)
+    value = jax.jit(mixed)(anchors, positives, negatives, ranges=ranges)
     assert_allclose(value, expected, rtol=1e-5)
 
 
@@ -377,8 +376,8 @@ def test_queries_in_int8_search_documents_in_bits():
 def test_vmap_gives_the_same(precision):
     loss, arrays = quantized(ranking, precision), columns()
     two = jax.tree.map(lambda x: np.stack([x, 2 * x[::-1]]), arrays)
-    each = [jit(loss)(*[x[i] for x in two]) for i in range(2)]
-    assert_allclose(jit(jax.vmap(loss))(*two), np.stack(each), rtol=1e-5)
+    each = [jax.jit(loss)(*[x[i] for x in two]) for i in range(2)]
+    assert_allclose(jax.jit(jax.vmap(loss))(*two), np.stack(each), rtol=1e-5)
 
 
 def test_numpy_arrays_are_columns_and_masks_too():

@@ -53,7 +53,7 @@ def plot(positives: np.ndarray, negatives: np.ndarray, stream: BinaryIO) -> None
         axes.hist(values, edges.tolist(), weights=share, alpha=0.6, color=color, label=label)
     axes.set_xlabel("similarity to the query")
     axes.set_ylabel("share")
-    axes.legend(frameon=False)
+    axes.legend(loc="upper left", frameon=False)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(stream, format="png", dpi=150)

@@ -21,7 +21,7 @@ def plot_run(records: Records, metric: str, file: Path | IO[bytes]) -> None:
     axes[0].plot(steps, losses, color="0.75", linewidth=1, label="of each step")
     axes[0].plot(steps, _smooth(losses), color="C0", label="mean of the last 10")
     axes[0].set_ylabel("loss")
-    axes[0].legend(frameon=False)
+    axes[0].legend(loc="upper right", frameon=False)
     if measured:
         axes[1].plot([r["step"] for r in measured], [r[metric] for r in measured], "o-", color="C1")
         for record in measured[:: max(1, len(measured) // 12)]:

@@ -81,16 +81,8 @@ def build_train_step(
             params = optax.apply_updates(state.params, updates)
             return replace(state, params=params, opt_state=opt_state, carried=carried)
 
-        new_state = where(finite, updated, state)
+        new_state = updated_if(finite, updated, state, mesh.devices.flat[0].platform)
         return stay(replace(new_state, step=state.step + 1)), metrics
-
-    def where(condition: Array, new: Callable[[], TrainState], old: TrainState) -> TrainState:
-        """Computes `new()` in the place of the old state, or leaves that."""
-        if mesh.devices.flat[0].platform == "gpu":  # a branch there would wait for the host
-            return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new(), old)
-        # To XLA, parts of a selected state might be written before others are computed from the
-        # old ones: it would copy the moments first.
-        return jax.lax.cond(condition, new, lambda: old)
 
     def stay(tree: Any) -> Any:
         """Keeps parameters, or what belongs to them, where they lie."""
@@ -104,6 +96,17 @@ def build_train_step(
         out_shardings=(None, everywhere),
         donate_argnums=0,
     )
+
+
+def updated_if(
+    condition: Array, updated: Callable[[], TrainState], state: TrainState, platform: str
+) -> TrainState:
+    """Computes `updated()` in the place of the state if the condition holds, or leaves that."""
+    if platform == "gpu":  # a branch there would wait for the host
+        return jax.tree.map(lambda new, old: jnp.where(condition, new, old), updated(), state)
+    # To XLA, parts of a selected state might be written before others are computed from the old
+    # ones: it would copy the moments first.
+    return jax.lax.cond(condition, updated, lambda: state)
 
 
 def accumulated(gradient_fn: Callable[..., Any], steps: int, devices: int) -> Callable[..., Any]:

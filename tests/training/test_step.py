@@ -15,6 +15,7 @@ from jaxembed.objectives import REGISTRY
 from jaxembed.training import adamw, build_train_step, create_state, make_mesh, warmup_schedule
 from jaxembed.training.compiled import program_cost
 from jaxembed.training.optimizer import clip_by_global_norm, decayed
+from jaxembed.training.step import updated_if
 from tests.compiling import counted
 
 TINY = Path(__file__).parents[1] / "goldens/encoders/tiny"
@@ -228,6 +229,20 @@ def test_the_state_is_updated_in_place():
     cost = program_cost(program)
     assert cost.aliased_bytes > 3 * size  # parameters and both moments
     assert size <= cost.temporary_bytes < 1.2 * size
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_a_state_is_updated_or_left_on_every_platform(platform):
+    state = create_state({"kernel": jnp.ones(3)}, OPTIMIZER, make_mesh(jax.devices()[:1]))
+    choose = jax.jit(
+        lambda finite, state: updated_if(
+            finite, lambda: jax.tree.map(lambda x: x + 2, state), state, platform
+        )
+    )
+    for finite in (True, False):
+        kept = choose(finite, state)
+        np.testing.assert_array_equal(kept.params["kernel"], 3.0 if finite else 1.0)
+        assert kept.step == (2 if finite else 0)
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 1e3])

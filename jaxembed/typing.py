@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int, Real, UInt32
 
 __all__ = [
+    "PACKED",
     "Batch",
     "Embeddings",
     "EncodeFn",
@@ -43,6 +44,7 @@ Tokens = Mapping[str, Int[Array, "..."]]  # input_ids, attention_mask, …: [n t
 Batch = Mapping[
     str, Any
 ]  # text columns: Tokens; other entries: arrays with leading n; always "where"
+PACKED = "packed"  # the entry with the blocks that the columns which have only `places` share
 
 Embeddings = Float[Array, "n d"]
 Negatives = Float[Array, "n k d"]

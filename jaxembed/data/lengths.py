@@ -49,12 +49,18 @@ def split_by_length(
     return {"blocks": blocks, "places": np.argsort(rows).astype(np.int32)}
 
 
+def blocks_of(column: Any) -> list[Any]:
+    """Returns the blocks of tokens of an entry of a batch; none of what has no tokens itself."""
+    if not isinstance(column, Mapping) or column.keys() == {"places"}:
+        return []
+    return column.get("blocks", [column])
+
+
 def count_tokens(batch: Mapping[str, Any]) -> tuple[int, int]:
     """Counts the real tokens of a batch, and the places with their padding."""
     real = places = 0
     for column in batch.values():
-        blocks = column.get("blocks", [column]) if isinstance(column, dict) else []
-        for block in blocks:
+        for block in blocks_of(column):
             real += int(block["attention_mask"].sum())
             places += block["attention_mask"].size
     return real, places

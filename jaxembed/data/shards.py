@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxembed.data.lengths import blocks_of
+from jaxembed.typing import PACKED
+
 Shapes = dict[str, list[list[int]]]  # of each text column and block: rows, width, texts of a row
 
 
@@ -55,10 +58,10 @@ def text_shapes(batch: Mapping[str, Any]) -> Shapes:
     return {
         name: [
             [len(block["attention_mask"]), block["attention_mask"].shape[-1], _slots(block)]
-            for block in column.get("blocks", [column])
+            for block in blocks
         ]
         for name, column in batch.items()
-        if isinstance(column, Mapping)
+        if (blocks := blocks_of(column))
     }
 
 
@@ -82,36 +85,53 @@ def share_of(batch: Mapping[str, Any], shapes: Shapes, shards: Shards) -> dict[s
 
     What is then the concatenation of all hosts' shares, shard by shard, is one batch.
     """
-    return {
-        name: _share(column, shapes[name], shards) if name in shapes else column
-        for name, column in batch.items()
-    }
+
+    def share(name: str, column: Any) -> Any:
+        if not isinstance(column, Mapping):
+            return column
+        if "blocks" not in column and "places" not in column:
+            return _filled(column, *shapes[name][0])
+        shared = {}
+        if "blocks" in column:
+            n = column["places"].size if "places" in column else in_packed
+            filled = zip(column["blocks"], shapes[name], strict=True)
+            shared["blocks"] = [_share(block, shape, n, shards) for block, shape in filled]
+        if "places" in column:
+            its = name if "blocks" in column else PACKED
+            shared["places"] = _moved(column["places"], batch[its]["blocks"], shapes[its], shards)
+        return shared
+
+    columns = [column for column in batch.values() if isinstance(column, Mapping)]
+    in_packed = sum(column["places"].size for column in columns if column.keys() == {"places"})
+    return {name: share(name, column) for name, column in batch.items()}
 
 
-def _share(column: Mapping[str, Any], shapes: list[list[int]], shards: Shards) -> dict[str, Any]:
-    if "blocks" not in column:
-        return _filled(column, *shapes[0])
-    places = np.asarray(column["places"])
-    n = places.size
-    numbered = np.empty(n, np.int64)
+def _share(
+    block: Mapping[str, Any], shape: Sequence[int], n: int, shards: Shards
+) -> dict[str, np.ndarray]:
+    """Fills a block up to its shape, and numbers its texts, of `n` on this host."""
+    filled = _filled(block, *shape)
+    texts = filled["texts"]
+    filled["texts"] = np.where(texts < 0, -1, shards.numbers(texts, n)).astype(np.int32)
+    return filled
+
+
+def _moved(
+    places: np.ndarray, blocks: Sequence[Any], shapes: Sequence[Sequence[int]], shards: Shards
+) -> np.ndarray:
+    """Turns places in this host's blocks into those in the blocks of all hosts."""
+    moved = np.empty(places.shape, np.int32)
     before_here = before = 0  # places of the blocks before, on this host and on all
-    blocks = []
-    for block, (rows, width, slots) in zip(column["blocks"], shapes, strict=True):
-        filled = _filled(block, rows, width, slots)
-        texts = filled["texts"]
-        filled["texts"] = np.where(texts < 0, -1, shards.numbers(texts, n)).astype(np.int32)
-        blocks.append(filled)
+    for block, (rows, _, slots) in zip(blocks, shapes, strict=True):
         # A text keeps its row and its slot in it; there may be more of both now
         had, has = max(_slots(block), 1), max(slots, 1)
-        inside = (places.reshape(-1) >= before_here) & (
-            places.reshape(-1) < before_here + len(block["attention_mask"]) * had
-        )
-        here = places.reshape(-1)[inside] - before_here
-        here = here // had * has + here % had
-        numbered[inside] = before + shards.numbers(here, rows * has)
-        before_here += len(block["attention_mask"]) * had
+        count = len(block["attention_mask"]) * had
+        inside = (places >= before_here) & (places < before_here + count)
+        here = places[inside] - before_here
+        moved[inside] = before + shards.numbers(here // had * has + here % had, rows * has)
+        before_here += count
         before += rows // len(shards.mine) * shards.count * has
-    return {"blocks": blocks, "places": numbered.reshape(places.shape).astype(np.int32)}
+    return moved
 
 
 def _slots(block: Mapping[str, Any]) -> int:

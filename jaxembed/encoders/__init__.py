@@ -13,5 +13,5 @@ from jaxembed.encoders.inference import (
     encode_stream as encode_stream,
     quantize_embeddings as quantize_embeddings,
 )
-from jaxembed.encoders.packing import pack as pack
+from jaxembed.encoders.packing import pack as pack, pack_columns as pack_columns
 from jaxembed.encoders.tokenizer import TextTokenizer as TextTokenizer

@@ -22,7 +22,7 @@ from jaxembed.objectives.columns import (
 )
 from jaxembed.objectives.denoising import token_costs
 from jaxembed.transforms import by_device, by_length, cached
-from jaxembed.typing import Batch, EncodeFn, ObjectiveFn, Params, Roles
+from jaxembed.typing import PACKED, Batch, EncodeFn, ObjectiveFn, Params, Roles
 
 if TYPE_CHECKING:
     from jaxembed.objectives.objective import Objective
@@ -86,7 +86,7 @@ def build_sum(
                 if name not in leading.decoded and (name in leading.copied) is copied
             }
             encoder = (own[leading.name] if copied and its_tokens else params)["encoder"]
-            encoded |= encode_columns(encode, encoder, its_tokens, keys)
+            encoded |= encode_columns(encode, encoder, its_tokens, keys, batch.get(PACKED))
         columns = {name: encoded[name] for name in names if name in encoded}
 
         def rebuild(vectors: Array) -> Array:

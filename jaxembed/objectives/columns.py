@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxembed.randomness import row_keys
-from jaxembed.typing import Batch, EncodeFn, Params, Roles
+from jaxembed.typing import PACKED, Batch, EncodeFn, Params, Roles
 
 MASKS_AND_IDS = ("where", "negatives_where", "ids", "anchor_ids", "negative_ids")
 NEGATIVES = "negatives"
@@ -31,17 +32,27 @@ def encode_columns(
     params: Params,
     columns: Mapping[str, Mapping[str, Any]],
     keys: Mapping[str, Array | None],
+    packed: Mapping[str, Any] | None = None,
 ) -> dict[str, Array]:
     """Encodes text columns, those of one shape together: a smaller program with the same results.
 
-    Their rows take turns, so that rows spread over devices stay where they are.
+    Their rows take turns, so that rows spread over devices stay where they are. Columns that have
+    only `places` are encoded at once, as the blocks of `packed`.
     """
+    embeddings = {}
+    if within := {name: x["places"] for name, x in columns.items() if x.keys() == {"places"}}:
+        if packed is None:
+            raise ValueError(
+                f"the batch has no {PACKED}, in whose blocks the places of {', '.join(within)} are"
+            )
+        embeddings |= _encode_packed(encode, params, packed, within, keys)
     alike: dict[Any, list[str]] = {}
     for name, tokens in columns.items():
+        if name in within:
+            continue
         several = tokens["places"].ndim > 1 if "blocks" in tokens else tokens["input_ids"].ndim > 2
         shapes = [(str(path), x.shape) for path, x in jax.tree.leaves_with_path(tokens)]
         alike.setdefault(name if several else tuple(shapes), []).append(name)
-    embeddings = {}
     for names in alike.values():
         first, *others = names
         if not others:
@@ -55,6 +66,40 @@ def encode_columns(
         together = together.reshape(n, len(names), *together.shape[1:])
         embeddings |= {name: together[:, number] for number, name in enumerate(names)}
     return {name: embeddings[name] for name in columns}
+
+
+def _encode_packed(
+    encode: EncodeFn,
+    params: Params,
+    packed: Mapping[str, Any],
+    places: Mapping[str, Array],
+    keys: Mapping[str, Array | None],
+) -> dict[str, Array]:
+    """Encodes the blocks of `packed` and takes the texts of each column, at its places, out."""
+    of_row = {name: its.reshape(len(its), -1) for name, its in places.items()}
+    of_texts = [
+        text_keys(key, its.shape).reshape(of_row[name].shape)
+        for name, its in places.items()
+        if (key := keys[name]) is not None
+    ]
+    key = jnp.concatenate(of_texts, axis=1).reshape(-1) if of_texts else None
+    tokens = {**packed, "places": jnp.concatenate([*of_row.values()], axis=1)}
+    together = encode(params, tokens, key=key)  # [n texts of a row …]
+    ends = np.cumsum([its.shape[1] for its in of_row.values()])
+    parts = jnp.split(together, ends[:-1], axis=1)
+    return {
+        name: part.reshape(*its.shape, *part.shape[2:])
+        for (name, its), part in zip(places.items(), parts, strict=True)
+    }
+
+
+def text_keys(key: Array, shape: tuple[int, ...]) -> Array:
+    """Returns the key of every text, `[n]` or `[n k]`: folded from the row, then from its place."""
+    keys = row_keys(key, shape[0])
+    if len(shape) == 1:
+        return keys
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+    return fold(keys, jnp.arange(shape[1]))
 
 
 def _in_turn(arrays: Sequence[Array]) -> Array:
@@ -93,15 +138,12 @@ def encode_column(
     shape = tokens["places"].shape if "blocks" in tokens else tokens["input_ids"].shape[:-1]
     if len(shape) == 1:
         return encode(params, tokens, key=key)
-    n, k = shape
-    if key is not None:
-        fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
-        key = fold(row_keys(key, n), jnp.arange(k)).reshape(n * k)
+    key = None if key is None else text_keys(key, shape).reshape(-1)
     if "blocks" in tokens:
         return encode(params, tokens, key=key)
-    flat = {entry: array.reshape(n * k, -1) for entry, array in tokens.items()}
+    flat = {entry: array.reshape(math.prod(shape), -1) for entry, array in tokens.items()}
     embeddings = encode(params, flat, key=key)
-    return embeddings.reshape(n, k, *embeddings.shape[1:])
+    return embeddings.reshape(*shape, *embeddings.shape[1:])
 
 
 def embed_by_network(

@@ -16,12 +16,11 @@ from jaxembed.data import (
     make_batch,
     split_by_length,
 )
-from jaxembed.encoders import TextTokenizer, pack
-from jaxembed.typing import Roles
+from jaxembed.encoders import TextTokenizer, pack_columns
+from jaxembed.typing import PACKED, Roles
 
-# So that few shapes occur, n packed texts take a multiple of n / 16 rows, no less than so wide, and
-# columns take as many rows as others if they have 3/4 of them or more.
-STEPS, WIDTH, CLOSE = 16, 64, 0.75
+# So that few shapes occur, n packed texts take a multiple of n / 32 rows, no less than so wide.
+STEPS, WIDTH = 32, 64
 ALL = Shards()
 
 
@@ -42,7 +41,8 @@ class BatchMaker:
             `guide_anchors` are the anchors as the guide reads them.
         shards: which of the equal parts of a batch are made, of as many as devices share its rows.
         split_lengths: whether columns are split by length into two blocks.
-        packed: roles whose texts are packed, several to a row, instead.
+        packed: roles whose texts are packed instead, several to a row, of all these roles together.
+        packed_alone: roles whose texts are packed by themselves: others than the encoder read them.
         whole: roles that are left as they are.
         deletion_ratio: the share of the words that noise deletes.
     """
@@ -54,7 +54,8 @@ class BatchMaker:
     networks: Mapping[str, tuple[str, ...]]
     shards: Shards = ALL
     split_lengths: bool = False
-    packed: frozenset[str] = frozenset()
+    packed: tuple[str, ...] = ()
+    packed_alone: frozenset[str] = frozenset()
     whole: frozenset[str] = frozenset()
     deletion_ratio: float = 0.6
     seed: int = 0
@@ -74,36 +75,34 @@ class BatchMaker:
             networks=self.networks,
             damage=damage,
         )
-        return made | levelled({name: made[name] for name in self.packed & made.keys()})
+        for role in self.packed_alone & made.keys():
+            packed = self.pack({role: made[role]})
+            made[role] = packed[PACKED] | packed[role]
+        if together := {role: made[role] for role in self.packed if role in made}:
+            made |= self.pack(together)
+        return made
 
     def tokenize(self, texts: list[str], role: str) -> dict[str, Any]:
-        """Tokenizes the texts of a role, and packs them or splits them by length."""
+        """Tokenizes the texts of a role, and splits them by length."""
         tokenizer, prompt = self.tokenizers[role]
         tokens = tokenizer(texts, prompt)
-        devices = len(self.shards.mine)
-        if role in self.packed:
-            multiple = -(-max(1, len(texts) // STEPS) // devices) * devices
-            longest = int(tokens["attention_mask"].sum(axis=1).max(initial=WIDTH))
-            left = tokenizer.tokenizer.padding_side == "left"
-            return pack(tokens, width=tokenizer.width(longest), multiple=multiple, left=left)
-        if not self.split_lengths or role in self.whole or role.endswith("negatives"):
+        whole = role in self.whole or role in self.packed or role in self.packed_alone
+        if not self.split_lengths or whole or role.endswith("negatives"):
             return tokens
         buckets, always = tokenizer.buckets, not self.shards.whole  # hosts must split alike
+        devices = len(self.shards.mine)
         return split_by_length(tokens, buckets=buckets, multiple=devices, always=always)
 
-
-def levelled(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Fills packed columns up to the rows of those that have few more: they share a program."""
-    sizes = {name: len(column["blocks"][0]["texts"]) for name, column in columns.items()}
-
-    def filled(name: str) -> dict[str, Any]:
-        rows = max(size for size in sizes.values() if sizes[name] >= CLOSE * size)
-        more = [(0, rows - sizes[name]), (0, 0)]
-        (block,) = columns[name]["blocks"]
-        block = {
-            entry: np.pad(array, more, constant_values=-1 if entry == "texts" else 0)
-            for entry, array in block.items()
-        }
-        return {**columns[name], "blocks": [block]}
-
-    return {name: filled(name) for name in columns}
+    def pack(self, columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Packs the texts of columns together, in few shapes."""
+        tokenizer, _ = self.tokenizers[next(iter(columns))]
+        masks = [column["attention_mask"] for column in columns.values()]
+        devices = len(self.shards.mine)
+        steps = max(1, sum(mask[..., 0].size for mask in masks) // STEPS)
+        longest = max(int(mask.sum(axis=-1).max(initial=WIDTH)) for mask in masks)
+        return pack_columns(
+            columns,
+            width=tokenizer.width(longest),
+            multiple=-(-steps // devices) * devices,
+            left=tokenizer.tokenizer.padding_side == "left",
+        )

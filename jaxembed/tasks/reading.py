@@ -60,14 +60,19 @@ def packed_roles(
     objective: WeightedSum,
     rows: Rows,
     live: Mapping[str, tuple[str, ...]],
-) -> frozenset[str]:
-    """Returns the roles that are packed: those of the encoder, and of the networks that can."""
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Returns the roles that are packed: the encoder's together, and each of the others alone.
+
+    The others are what a copy of the encoder reads, and networks that can.
+    """
     if not networks.encoder.packs:
         raise ValueError(
             f"packing is for transformers of the source jaxembed; {networks.encoder.name} is none"
         )
-    roles = {*rows.text_roles, "negatives"} - objective.leading.decoded
+    leading = objective.leading
+    roles = [role for role in (*rows.text_roles, "negatives") if role not in leading.decoded]
+    alone = {role for role in roles if role in leading.copied}
     for name, its_roles in live.items():
         if networks.frozen[name].packs:
-            roles |= {f"{name}_{role}" for role in its_roles}
-    return frozenset(roles)
+            alone |= {f"{name}_{role}" for role in its_roles}
+    return tuple(role for role in roles if role not in alone), frozenset(alone)

@@ -162,7 +162,9 @@ def open_task(
         mixture=mixture,
         seed=seed,
     )
-    nothing: frozenset[str] = frozenset()
+    packed, packed_alone = ((), frozenset[str]())
+    if packing:
+        packed, packed_alone = packed_roles(networks, objective, rows, live)
     return Task(
         objective,
         BatchMaker(
@@ -182,7 +184,8 @@ def open_task(
             live,
             shards=shards,
             split_lengths=split_lengths,
-            packed=packed_roles(networks, objective, rows, live) if packing else nothing,
+            packed=packed,
+            packed_alone=packed_alone,
             whole=objective.leading.decoded,
             deletion_ratio=deletion_ratio,
             seed=seed,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxembed.data import Shards, agreed, share_of, split_by_length, text_shapes
-from jaxembed.encoders import pack
+from jaxembed.encoders import pack, pack_columns
 from jaxembed.transforms import by_length
 
 BUCKETS = (4, 8, 16)
@@ -108,3 +108,38 @@ def test_the_greatest_shapes_are_agreed_on():
     other = {"anchors": [[3, 4, 0], [1, 32, 0]]}
     assert agreed([one, other, one]) == {"anchors": [[3, 8, 0], [1, 32, 0]]}
     assert agreed([one]) == one
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
+@pytest.mark.parametrize("hosts", HOSTS.values(), ids=HOSTS)
+def test_columns_of_hosts_share_rows(hosts, left):
+    generator = np.random.default_rng(0)
+    n, k = 16, 2
+    columns = {
+        name: [
+            generator.integers(1, 99, generator.choice([1, 3, 7, 15])).tolist() for _ in range(m)
+        ]
+        for name, m in (("anchors", n), ("negatives", n * k))
+    }
+    everyone = [Shards(own, 4) for own in hosts]
+    batches: list[Any] = []
+    for shards in everyone:
+        rows = shards.rows(n)
+        anchors = tokens_of([columns["anchors"][row] for row in rows], left)
+        negatives = [columns["negatives"][row * k + j] for row in rows for j in range(k)]
+        of_columns = {
+            "anchors": anchors,
+            "negatives": form("negatives", tokens_of(negatives, left), 0, left),
+        }
+        batches.append(pack_columns(of_columns, width=16, multiple=len(shards.mine), left=left))
+    shapes = agreed([text_shapes(batch) for batch in batches])
+    shares = [share_of(b, shapes, s) for b, s in zip(batches, everyone, strict=True)]
+    assert [text_shapes(share) for share in shares] == [shapes] * len(hosts)
+    batch = together(shares, hosts)
+    assert sorted(batch["packed"]["blocks"][0]["texts"].reshape(-1))[-3 * n :] == [*range(3 * n)]
+    texts = batch["packed"]["blocks"][0]["texts"].reshape(-1)
+    np.testing.assert_array_equal(texts[batch["anchors"]["places"]], np.arange(n) * 3)
+    for name, its in columns.items():
+        placed = encode(None, batch["packed"] | batch[name])
+        whole = encode(None, tokens_of(its, left))
+        np.testing.assert_array_equal(np.asarray(placed).reshape(-1, 3), whole)

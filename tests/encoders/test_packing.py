@@ -11,15 +11,15 @@ from hypothesis import given, settings, strategies as st
 
 import jaxembed
 from jaxembed.data import Shards
-from jaxembed.encoders import EncoderError, pack
+from jaxembed.encoders import EncoderError, pack, pack_columns
 from jaxembed.encoders.encoder import chain
 from jaxembed.encoders.families import load_family
 from jaxembed.encoders.modules import Pooling
 from jaxembed.encoders.pooling import MODES
 from jaxembed.objectives import as_sum
 from jaxembed.tasks import Networks, open_task
-from jaxembed.tasks.batches import levelled
 from jaxembed.transforms import by_length, cached
+from jaxembed.typing import PACKED
 
 FAMILIES = Path(__file__).parents[1] / "goldens" / "families"
 TEXTS = [
@@ -157,9 +157,11 @@ def test_tasks_pack_their_texts(encoder):
             shards=Shards.all(2),
         )
         batch = task.make(0)
-        names = ("anchors", "positives", "negatives", "guide_anchors", "guide_positives")
-        for name in names:
-            assert ("blocks" in batch[name]) is packing
+        assert ("blocks" in batch["guide_anchors"]) is packing
+        for name in ("anchors", "positives", "negatives"):
+            assert (batch[name].keys() == {"places"}) is packing
+        if packing:  # 16 texts, of 3 to 21 tokens; a row for each of two devices
+            assert batch["packed"]["blocks"][0]["input_ids"].shape == (2, 64)
         objective = task.objective.build(encoder.apply, guide=encoder.apply)
         losses.append(
             objective(
@@ -176,19 +178,35 @@ def test_models_of_transformers_do_not_pack():
         encoder.encode(["a"], packing=True)
 
 
-def test_packed_columns_with_few_rows_less_are_filled_up():
-    def packed(rows):
-        mask = np.ones((rows, 64), int)
-        return pack({"input_ids": 7 * mask, "attention_mask": mask}, width=64)
+@pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
+def test_columns_share_rows(left):
+    """Columns of other widths, one with two texts to a row, one whose prompt does not count."""
+    generator = np.random.default_rng(0)
 
-    columns = {"anchors": packed(12), "positives": packed(16), "negatives": packed(4)}
-    filled = levelled(columns)
-    sizes = [len(filled[name]["blocks"][0]["input_ids"]) for name in columns]
-    assert sizes == [16, 16, 4]
-    (block,) = filled["anchors"]["blocks"]
-    assert (block["texts"][12:] == -1).all()
-    assert not block["attention_mask"][12:].any()
-    np.testing.assert_array_equal(filled["anchors"]["places"], columns["anchors"]["places"])
-    for name in ("positives", "negatives"):
-        for entry, array in columns[name]["blocks"][0].items():
-            np.testing.assert_array_equal(filled[name]["blocks"][0][entry], array)
+    def column(*shape, prompt=0):
+        mask = np.arange(shape[-1]) < generator.integers(2, shape[-1] + 1, shape[:-1])[..., None]
+        position = np.cumsum(mask, axis=-1)
+        tokens = {"input_ids": generator.integers(5, 30, shape), "attention_mask": mask}
+        if prompt:
+            tokens["pooling_mask"] = mask & (position > prompt)
+        order = slice(None, None, -1 if left else 1)
+        return {name: x[..., order].astype(np.int32) for name, x in tokens.items()}
+
+    columns = {"anchors": column(4, 9), "positives": column(4, 20, prompt=1)}
+    columns["negatives"] = column(4, 2, 6)
+    made = pack_columns(columns, multiple=3, left=left)
+    (block,) = made[PACKED]["blocks"]
+    assert len(block["input_ids"]) == 3
+    width, slots = block["input_ids"].shape[1], block["texts"].shape[1]
+    numbers = [[0, 4, 8, 12], [1, 5, 9, 13], [[2, 3], [6, 7], [10, 11], [14, 15]]]
+    for (name, tokens), its in zip(columns.items(), numbers, strict=True):
+        places = made[name]["places"]
+        np.testing.assert_array_equal(block["texts"].reshape(-1)[places], its)
+        for index in np.ndindex(places.shape):
+            row, slot = divmod(int(places[index]), slots)
+            mine, real = block["segment_ids"][row] == slot + 1, tokens["attention_mask"][index] > 0
+            pooled = tokens.get("pooling_mask", tokens["attention_mask"])
+            for entry, values in {**tokens, "pooling_mask": pooled}.items():
+                np.testing.assert_array_equal(block[entry][row, mine], values[index][real])
+    assert block["attention_mask"].sum() == sum(x["attention_mask"].sum() for x in columns.values())
+    assert width == 32

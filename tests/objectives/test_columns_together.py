@@ -92,3 +92,33 @@ def test_blocks_of_one_shape_are_encoded_in_one_call(key, packed):
     for name, tokens in columns.items():
         alone = encode_column(encoded, params, tokens, key=keys[name])
         np.testing.assert_allclose(together[name], alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize("key", [None, jax.random.key(0)], ids=["no key", "key"])
+def test_columns_that_share_blocks_are_encoded_in_one_call(key):
+    """Twelve texts of three rows: an anchor, a positive and two negatives of each."""
+    numbers = np.random.default_rng(0).permutation(12).astype(np.int32)
+    places = np.argsort(numbers).astype(np.int32).reshape(3, 4)
+    shared = {"blocks": [{**column(1, 12, 4), "texts": numbers}]}
+    columns = {
+        "anchors": {"places": places[:, 0]},
+        "alone": column(2, 3, 4),
+        "positives": {"places": places[:, 1]},
+        "negatives": {"places": places[:, 2:]},
+    }
+    keys = {
+        name: None if key is None else jax.random.fold_in(key, number)
+        for number, name in enumerate(columns)
+    }
+    encoded, params = by_length(encode), jnp.ones((4, 3)) + jnp.arange(3)
+    CALLS.clear()
+    together = encode_columns(encoded, params, columns, keys, shared)
+    assert CALLS == [(12, 4), (3, 4)]
+    assert list(together) == list(columns)
+    for name, tokens in columns.items():
+        if name != "alone":
+            tokens = {"input_ids": shared["blocks"][0]["input_ids"][tokens["places"]]}
+        alone = encode_column(encode, params, tokens, key=keys[name])
+        np.testing.assert_allclose(together[name], alone, atol=1e-5)
+    with pytest.raises(ValueError, match=r"no packed, .* of anchors, positives, neg"):
+        encode_columns(encoded, params, columns, keys)

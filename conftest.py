@@ -1,5 +1,6 @@
 """What all tests share: two CPU devices, fast compiling, no network, names for doctests."""
 
+import builtins
 import importlib.util
 import os
 from importlib.metadata import version
@@ -55,3 +56,5 @@ def doctest_names(doctest_namespace):
     doctest_namespace["jax"] = jax
     doctest_namespace["jnp"] = jnp
     doctest_namespace["np"] = np
+    yield
+    vars(builtins).pop("_", None)  # the last value shown; tyro wants builtins that can be hashed

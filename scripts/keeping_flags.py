@@ -36,9 +36,9 @@ class KeepingFlags:
     checkpoint_every: int = 60
     """Steps between checkpoints."""
     keep: int = 2
-    """Checkpoints that are kept, besides the best."""
+    """Checkpoints that are kept, besides the best of those that were measured."""
     save_best: bool = False
-    """Saves the model of the best evaluation instead of the last."""
+    """Saves the model of the best evaluation instead of the last; each makes a checkpoint then."""
     average_last: int = 1
     """Saves the average of the last so many checkpoints, which are kept."""
     max_skipped: int = 5

@@ -84,8 +84,8 @@ class Loop:
                 self._report()
                 metric = self._evaluate(step, state)
                 self._clock = time.perf_counter()
-            due = step % config.checkpoint_every == 0 or step == steps
-            if stopping or due or metric is not None:
+            due = step % config.checkpoint_every == 0 or step == steps or measuring.exhausted
+            if stopping or due or (config.save_best and metric is not None):
                 self.checkpoints.save(step, state, metric=metric)
             if stopping:
                 self._report()

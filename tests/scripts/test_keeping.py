@@ -93,6 +93,20 @@ def test_several_evaluations_rank_by_any_metric_and_end_a_run_early(train, data,
     assert results["after"]["step"] == 8
 
 
+@pytest.mark.parametrize("save_best", [False, True])
+def test_evaluations_make_checkpoints_where_the_best_is_wanted(train, data, save_best):
+    output = train(
+        evaluate=(str(data / "beir"),),
+        evaluate_every=2,
+        checkpoint_every=5,
+        keep=9,
+        save_best=save_best,
+        steps=6,
+    )
+    steps = {int(folder.name) for folder in (output / "checkpoints").iterdir()}
+    assert steps == ({2, 4, 5, 6} if save_best else {5, 6})
+
+
 def test_a_metric_that_is_not_defined_is_no_best(monkeypatch, data):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     from config import Config

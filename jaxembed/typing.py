@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, Real, UInt32
 
 __all__ = [
     "PACKED",
+    "SAMPLE",
     "Batch",
     "Embeddings",
     "EncodeFn",
@@ -45,6 +46,7 @@ Batch = Mapping[
     str, Any
 ]  # text columns: Tokens; other entries: arrays with leading n; always "where"
 PACKED = "packed"  # the entry with the blocks that the columns which have only `places` share
+SAMPLE = "sample"  # the metric that is no number: arrays that `embedding_health` takes
 
 Embeddings = Float[Array, "n d"]
 Negatives = Float[Array, "n k d"]

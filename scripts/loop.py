@@ -14,7 +14,7 @@ from skips import SkippedSteps
 from training import Training
 
 from jaxembed.data import load_batches
-from jaxembed.metrics import collapse
+from jaxembed.metrics import collapse, embedding_health
 from jaxembed.training import (
     Checkpoints,
     Hosts,
@@ -24,6 +24,7 @@ from jaxembed.training import (
     join_rows,
     place_rows,
 )
+from jaxembed.typing import SAMPLE
 
 FEW = 8  # rows that tell nothing of a collapse
 
@@ -76,6 +77,7 @@ class Loop:
             waited = time.perf_counter() - begin
             batch, counted, signal_number = self._together(own)
             state, metrics = train_step(state, batch, training.root_key)
+            metrics = with_health(metrics)
             self._report()
             self._pending = (step, metrics, counted, waited)
             stopping = signal_number > 0 and step < steps
@@ -161,6 +163,18 @@ class Loop:
         if warning:
             self._warned = True
             self.screen.say(f"warning: in the batch of step {step} {warning}")
+
+
+def with_health(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Measures the samples of embeddings that a step, of one task or several, returned."""
+    measured: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if not name.endswith(SAMPLE):
+            measured[name] = value
+            continue
+        prefix = name.removesuffix(SAMPLE)
+        measured |= {f"{prefix}health/{key}": x for key, x in embedding_health(**value).items()}
+    return measured
 
 
 class StopRequest:

@@ -135,7 +135,7 @@ def open_training(config: Config, mesh: Mesh, *, shards: Shards | None = None) -
     tasks = open_tasks(config, shards)
     _check_accumulation(config, tasks)
     objective = tasks.build(
-        mesh, mini_batch_size=config.mini_batch_size, ring=config.ring, health=True
+        mesh, mini_batch_size=config.mini_batch_size, ring=config.ring, sample=256
     )
     root_key, init_key = jax.random.split(jax.random.key(config.seed))
     params = tasks.init(init_key)

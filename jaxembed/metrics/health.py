@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
@@ -17,6 +19,7 @@ ROUNDING = 1e-6  # the variance of unit vectors below which they count as one
 SHARED_DIRECTION, FEW_DIRECTIONS = 0.95, 2.0  # where a model counts as collapsed
 
 
+@partial(jax.jit, static_argnames="sample")
 def embedding_health(
     embeddings: Embeddings,
     positives: Embeddings | None = None,

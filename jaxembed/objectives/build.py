@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.sharding import Mesh
 
 from jaxembed.mesh_axes import row_axes
-from jaxembed.metrics.health import embedding_health
 from jaxembed.objectives.columns import (
     NEGATIVES,
     batch_keywords,
@@ -22,7 +21,7 @@ from jaxembed.objectives.columns import (
 )
 from jaxembed.objectives.denoising import token_costs
 from jaxembed.transforms import by_device, by_length, cached
-from jaxembed.typing import PACKED, Batch, EncodeFn, ObjectiveFn, Params, Roles
+from jaxembed.typing import PACKED, SAMPLE, Batch, EncodeFn, ObjectiveFn, Params, Roles
 
 if TYPE_CHECKING:
     from jaxembed.objectives.objective import Objective
@@ -40,7 +39,7 @@ def build_sum(
     guide: EncodeFn | None = None,
     teacher: EncodeFn | None = None,
     decoder: Any = None,
-    health: bool = False,
+    sample: int = 0,
 ) -> ObjectiveFn:
     """Builds `Σ weight · loss` of objectives over the same texts; see `Objective.build`.
 
@@ -122,7 +121,9 @@ def build_sum(
             return loss(*taken, **keywords), metrics
 
         loss: Any = 0.0
-        metrics = _health(list(columns.values()), layers, batch["where"]) if health else {}
+        metrics: dict[str, Any] = {}
+        if sample:
+            metrics |= _sample(list(columns.values()), layers, batch["where"], sample)
         for number, (entry, weight) in enumerate(zip(objectives, weights, strict=True)):
             value, its_metrics = value_of(number)
             loss += value * weight
@@ -134,14 +135,16 @@ def build_sum(
     return objective
 
 
-def _health(columns: list[Array], layers: bool, where: Array) -> dict[str, Array]:
-    """Measures the first two columns, where a text has one embedding."""
+def _sample(
+    columns: list[Array], layers: bool, where: Array, size: int
+) -> dict[str, dict[str, Array]]:
+    """Takes the first rows of the first two columns, where a text has one embedding."""
     first_two = [x[..., -1, :] if layers else x for x in columns[:2]]
-    single = [x for x in first_two if x.ndim == 2]
+    single = [lax.stop_gradient(x[:size]) for x in first_two if x.ndim == 2]
     if not single:
         return {}
-    measured = embedding_health(*single, where=jnp.asarray(where))
-    return {f"health/{name}": value for name, value in measured.items()}
+    sample = dict(zip(("embeddings", "positives"), single, strict=False))
+    return {SAMPLE: sample | {"where": jnp.asarray(where)[:size]}}
 
 
 def leading_objective(objectives: Sequence[Objective]) -> Objective:

@@ -208,7 +208,7 @@ class Objective:
         guide: EncodeFn | None = None,
         teacher: EncodeFn | None = None,
         decoder: Any = None,
-        health: bool = False,
+        sample: int = 0,
     ) -> ObjectiveFn:
         """Builds the scalar function of (params, batch, key).
 
@@ -223,7 +223,8 @@ class Objective:
             ring: whether a loss in blocks sends its candidates round, as `over_mesh` does it.
             guide, teacher: encode functions of frozen networks.
             decoder: `jaxembed.encoders.Decoder`, for what is rebuilt.
-            health: whether the metrics have `embedding_health` of the first two text columns.
+            sample: so many rows of the first two text columns are in the metrics, as `sample`, for
+                `embedding_health`: in the step it would be compiled again for every shape.
         """
         return build_sum(
             [self],
@@ -236,7 +237,7 @@ class Objective:
             guide=guide,
             teacher=teacher,
             decoder=decoder,
-            health=health,
+            sample=sample,
         )
 
 

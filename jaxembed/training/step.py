@@ -21,7 +21,7 @@ from jaxembed.training.sharding import (
     state_shardings,
 )
 from jaxembed.training.state import TrainState
-from jaxembed.typing import Batch, ObjectiveFn
+from jaxembed.typing import SAMPLE, Batch, ObjectiveFn
 
 StepFn = Callable[[TrainState, Batch, Array | None], tuple[TrainState, dict[str, Array]]]
 
@@ -132,18 +132,26 @@ def accumulated(gradient_fn: Callable[..., Any], steps: int, devices: int) -> Ca
         parts = jax.tree.map(split, dict(batch))
         real = jnp.maximum(jnp.sum(batch["where"]), 1)
 
-        def weighted(numbered: tuple[Array, Any]) -> Any:
+        def weighted(numbered: tuple[Array, Any]) -> tuple[Any, Any]:
             number, part = numbered
             its_key = None if key is None else jax.random.fold_in(key, number)
             weight = jnp.sum(part["where"]) / real
-            return jax.tree.map(lambda x: x * weight, gradient_fn(params, part, its_key))
+            (loss, (metrics, carried)), gradients = gradient_fn(params, part, its_key)
+            sample = metrics.pop(SAMPLE, None)
+            result = (loss, (metrics, carried)), gradients
+            return jax.tree.map(lambda x: x * weight, result), sample
 
-        def add(sums: Any, numbered: tuple[Array, Any]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, sums, weighted(numbered)), None
+        def add(sums: Any, numbered: tuple[Array, Any]) -> tuple[Any, Any]:
+            result, sample = weighted(numbered)
+            return jax.tree.map(jnp.add, sums, result), sample
 
         numbered = jnp.arange(steps), parts
-        shapes = jax.eval_shape(weighted, jax.tree.map(lambda x: x[0], numbered))
+        shapes, _ = jax.eval_shape(weighted, jax.tree.map(lambda x: x[0], numbered))
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return jax.lax.scan(add, zeros, numbered)[0]
+        result, samples = jax.lax.scan(add, zeros, numbered)
+        (loss, (metrics, carried)), gradients = result
+        if samples is not None:  # that of the first part
+            metrics[SAMPLE] = jax.tree.map(lambda x: x[0], samples)
+        return (loss, (metrics, carried)), gradients
 
     return mean_of_parts

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxembed.metrics import embedding_health
 from jaxembed.objectives import REGISTRY
 from jaxembed.training import build_train_step, create_state, make_mesh
 from tests.objectives.every import FLAGS
@@ -26,7 +27,7 @@ def one_step(open_tasks):
         mesh = make_mesh(jax.devices()[:devices])
         frozen = tasks.networks.frozen_params
         state = create_state(tasks.init(jax.random.key(0)), SGD, mesh, frozen=frozen)
-        objective, rate = tasks.build(mesh), lambda step: 1.0
+        objective, rate = tasks.build(mesh, sample=3), lambda step: 1.0
         step = build_train_step(objective, SGD, rate, mesh, accumulation_steps=parts)
         state, metrics = step(state, batch, None)
         return jax.device_get((state.params, metrics))
@@ -51,6 +52,16 @@ def test_parts_give_the_gradient_of_the_whole(one_step, name):
             np.testing.assert_allclose, rtol=1e-4, atol=1e-5 * max(1, metrics["grad_norm"])
         )
         jax.tree.map(near, ours, params)
+
+
+def test_a_step_returns_a_sample_of_its_embeddings(one_step):
+    whole, of_parts = (one_step("triplet", parts)[1]["sample"] for parts in (1, 4))
+    assert whole["embeddings"].shape == whole["positives"].shape == (3, 32)
+    assert whole["where"].all()
+    assert 0 < embedding_health(**whole)["effective_rank"] <= 2
+    for name in ("embeddings", "positives"):  # the first part has rows 0 and 4 of 8
+        assert of_parts[name].shape == (2, 32)
+        np.testing.assert_allclose(of_parts[name][0], whole[name][0], atol=1e-6)
 
 
 def test_a_loss_that_compares_rows_would_change(one_step):

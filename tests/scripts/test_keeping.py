@@ -161,6 +161,8 @@ def test_streams_and_files_are_mixed_by_weight(train, data, tmp_path):
         "streamed/loss",
         "triplets/loss",
     }
+    health = {name for record in steps for name in record if name.endswith("effective_rank")}
+    assert health == {"streamed/health/effective_rank", "triplets/health/effective_rank"}
 
 
 def test_rows_of_several_files_are_mixed_in_every_batch(train, data):

@@ -59,7 +59,7 @@ TINY = "--batch 8 --rounds 1"
 BOTH = ("sentence-transformers", "representax")
 QUESTIONS = [
     Question("programs"),
-    Question("loss_time", "--n 256 1024 4096", "--n 64 --d 32 --rounds 3", BOTH),
+    Question("loss_time", "--n 256 1024 4096", "--n 128 --d 32 --rounds 3", BOTH),
     Question("loss_memory", "--run", "--n 64 --d 32 --only ranking cosent gist"),
     Question(
         "streamed_loss",

@@ -34,7 +34,7 @@ from sides import in_turns, spread
 from timing import seconds_for
 
 import jaxembed
-from jaxembed.data import BatchPlan, load_batches, open_dataset, plain_plan
+from jaxembed.data import BatchPlan, blocks_of, load_batches, open_dataset, plain_plan
 from jaxembed.encoders import Encoder
 from jaxembed.encoders.inference import packed_batches, token_batches
 from jaxembed.objectives import as_sum
@@ -214,9 +214,8 @@ def encoded_arrays(
 def trained_arrays(task: Task) -> Iterator[np.ndarray]:
     """Yields the attention masks of all steps of a pass."""
     for step in range(task.plan.n_steps(1)):
-        batch = task.make(step)
-        for role in ("anchors", "positives"):
-            for block in batch[role].get("blocks", [batch[role]]):
+        for entry in task.make(step).values():
+            for block in blocks_of(entry):
                 yield block["attention_mask"]
 
 

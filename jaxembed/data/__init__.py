@@ -9,7 +9,7 @@ from jaxembed.data.errors import DataError
 from jaxembed.data.facts import DataFacts, data_facts
 from jaxembed.data.hashing import row_hashes, split_words, text_hashes
 from jaxembed.data.label_plans import group_by_label_plan
-from jaxembed.data.lengths import count_tokens, split_by_length
+from jaxembed.data.lengths import blocks_of, count_tokens, split_by_length
 from jaxembed.data.loader import load_batches
 from jaxembed.data.mixed_plans import MixedPlan, MixedRows, WeightedPlan
 from jaxembed.data.noise import delete_words
@@ -41,6 +41,7 @@ __all__ = [
     "WeightedSteps",
     "bind_columns",
     "bind_stream",
+    "blocks_of",
     "cluster_plan",
     "contrastive_tension_plan",
     "count_tokens",

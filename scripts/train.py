@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import huge_pages  # noqa: F401 - before all else: it starts the process anew
 import jax
 import numpy as np
 import tyro

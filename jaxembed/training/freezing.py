@@ -151,7 +151,12 @@ def restricted(
         keep = lambda mask, x: x if isinstance(mask, bool) else jnp.where(mask, x, 0)  # noqa: E731
         return jax.tree.map(keep, learns, updates)
 
-    return optax.chain(optax.stateless(cut), inside, optax.stateless(cut))
+    chain = optax.chain(optax.stateless(cut), inside, optax.stateless(cut))
+
+    def update(updates: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
+        return chain.update(updates, state, params)  # whose norm is not that of all gradients
+
+    return optax.GradientTransformation(chain.init, update)
 
 
 def scaled(optimizer: optax.GradientTransformation, scales: Params) -> optax.GradientTransformation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -66,17 +68,26 @@ def adamw(
     return optimizer if scales is None else scaled(optimizer, scales)
 
 
-def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
+def clip_by_global_norm(max_norm: float) -> optax.GradientTransformationExtraArgs:
     """Builds the clipping of optax as a product with one number, which costs no pass of its own.
 
-    A quotient per entry is dear enough for XLA to compute all of them first, and keep them.
+    A quotient per entry is dear enough for XLA to compute all of them first, and keep them. The
+    norm is not computed again where `update` gets it, as `grad_norm`.
     """
 
-    def clip(updates: Params, params: Params | None = None) -> Params:
-        factor = max_norm / jnp.maximum(optax.tree.norm(updates), max_norm)
-        return jax.tree.map(lambda update: update * factor.astype(update.dtype), updates)
+    def clip(
+        updates: Params,
+        state: Any,
+        params: Params | None = None,
+        *,
+        grad_norm: jax.Array | None = None,
+        **_: Any,
+    ) -> tuple[Params, Any]:
+        norm = optax.tree.norm(updates) if grad_norm is None else grad_norm
+        factor = max_norm / jnp.maximum(norm, max_norm)
+        return jax.tree.map(lambda update: update * factor.astype(update.dtype), updates), state
 
-    return optax.stateless(clip)
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, clip)
 
 
 def decayed(params: Params) -> Params:

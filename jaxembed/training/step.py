@@ -23,7 +23,7 @@ from jaxembed.training.sharding import (
 from jaxembed.training.state import TrainState
 from jaxembed.typing import SAMPLE, Batch, ObjectiveFn
 
-StepFn = Callable[[TrainState, Batch, Array | None], tuple[TrainState, dict[str, Array]]]
+StepFn = Callable[[TrainState, Batch, Array | None], tuple[TrainState, dict[str, Any]]]
 
 
 def build_train_step(
@@ -49,13 +49,17 @@ def build_train_step(
     Where the loss or a gradient is not finite, the step leaves parameters and optimizer as they
     were; it counts as a step all the same, so that the next one has other rows and draws.
 
+    The optimizer also gets the norm of the gradients, as `grad_norm`.
+
     Metrics are `loss`, `grad_norm` (before clipping), `learning_rate`, `skipped` (1 or 0) and the
-    objective's own.
+    objective's own, as they are: with a `sample` also the arrays of that.
     """
+
+    optimizer = optax.with_extra_args_support(optimizer)
 
     def step(
         state: TrainState, batch: Batch, root_key: Array | None
-    ) -> tuple[TrainState, dict[str, Array]]:
+    ) -> tuple[TrainState, dict[str, Any]]:
         key = None if root_key is None else jax.random.fold_in(root_key, state.step)
 
         def scalar(params, batch, key):
@@ -77,7 +81,9 @@ def build_train_step(
         }
 
         def updated() -> TrainState:
-            updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+            updates, opt_state = optimizer.update(
+                gradients, state.opt_state, state.params, grad_norm=grad_norm
+            )
             params = optax.apply_updates(state.params, updates)
             return replace(state, params=params, opt_state=opt_state, carried=carried)
 

@@ -42,9 +42,8 @@ __all__ = [
 
 Params = Any  # a pytree of arrays
 Tokens = Mapping[str, Int[Array, "..."]]  # input_ids, attention_mask, …: [n t]
-Batch = Mapping[
-    str, Any
-]  # text columns: Tokens; other entries: arrays with leading n; always "where"
+# A batch has text columns, which are Tokens, or `places` in blocks; arrays with leading n; "where".
+Batch = Mapping[str, Any]
 PACKED = "packed"  # the entry with the blocks that the columns which have only `places` share
 SAMPLE = "sample"  # the metric that is no number: arrays that `embedding_health` takes
 
@@ -112,7 +111,7 @@ class ObjectiveFn(Protocol):
         key: jax.Array | None,
         frozen: Params | None = None,
         carried: Params | None = None,
-    ) -> tuple[Array, tuple[dict[str, Array], Params | None]]: ...
+    ) -> tuple[Array, tuple[dict[str, Any], Params | None]]: ...
 
 
 @dataclass(frozen=True)

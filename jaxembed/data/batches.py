@@ -96,10 +96,7 @@ def _negatives(
     }
     for name in names:
         tokens = tokenize(flat, name)
-        if "blocks" in tokens:
-            batch[name] = {**tokens, "places": tokens["places"].reshape(n, k)}
-        else:
-            batch[name] = {entry: array.reshape(n, k, -1) for entry, array in tokens.items()}
+        batch[name] = {entry: array.reshape(n, k, -1) for entry, array in tokens.items()}
     if roles.ids:
         batch["negative_ids"] = split_words(text_hashes(flat)).reshape(n, k, 2)
     return batch

@@ -91,7 +91,11 @@ def pack_columns(
     The columns are padded tokens of the same rows, `[n t]` or `[n k t]`; the rest is as for `pack`.
 
     Returns what takes their place in a batch: `packed` with the `blocks`, only one, and for each
-    column only the `places` of its texts in it, `[n]` or `[n k]`.
+    column only the `places` of its texts in it, `[n]` or `[n k]`. One network encodes them, all at
+    once.
+
+    Raises:
+        ValueError: there are no rows, or the columns are not of the same.
 
     >>> mask = np.array([[1, 1], [1, 0]])
     >>> tokens = {"input_ids": mask * np.array([[7], [8]]), "attention_mask": mask}
@@ -102,6 +106,8 @@ def pack_columns(
     (array([0, 2], dtype=int32), array([1, 3], dtype=int32))
     """
     masks = [tokens["attention_mask"] for tokens in columns.values()]
+    if len(rows := {len(mask) for mask in masks}) != 1 or 0 in rows:
+        raise ValueError(f"columns to pack are of the same rows, one or more; got {sorted(rows)}")
     n, widest = len(masks[0]), max(mask.shape[-1] for mask in masks)
 
     def of_rows(array: np.ndarray) -> np.ndarray:

@@ -69,7 +69,7 @@ def build_sum(
         key: Array | None,
         frozen: Params | None = None,
         carried: Params | None = None,
-    ) -> tuple[Array, tuple[dict[str, Array], Params | None]]:
+    ) -> tuple[Array, tuple[dict[str, Any], Params | None]]:
         encode_key, loss_key = (None, None) if key is None else jax.random.split(key)
         own = {o.name: params.get("loss", {}).get(o.name) for o in objectives}
         names = text_columns(batch, leading.roles)

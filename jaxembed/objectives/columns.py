@@ -171,6 +171,10 @@ def embed_by_network(
         )
     if not isinstance(found, Mapping):
         return jnp.asarray(found)
+    if found.keys() == {"places"}:
+        raise ValueError(
+            f"a {network} reads texts that are packed by themselves: pack, not pack_columns"
+        )
     if encode is None:
         raise ValueError(f"the batch has tokens for a {network}, but build(…) got no {network}=")
     return lax.stop_gradient(encode_column(encode, params, found, key=None))

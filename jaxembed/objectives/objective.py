@@ -224,7 +224,7 @@ class Objective:
             guide, teacher: encode functions of frozen networks.
             decoder: `jaxembed.encoders.Decoder`, for what is rebuilt.
             sample: so many rows of the first two text columns are in the metrics, as `sample`, for
-                `embedding_health`: in the step it would be compiled again for every shape.
+                `embedding_health`: in the step it would be compiled, for every shape again.
         """
         return build_sum(
             [self],

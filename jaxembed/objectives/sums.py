@@ -122,9 +122,9 @@ def build_tasks(objectives: Mapping[str, ObjectiveFn]) -> ObjectiveFn:
         key: Array | None,
         frozen: Params | None = None,
         carried: Params | None = None,
-    ) -> tuple[Array, tuple[dict[str, Array], Params | None]]:
+    ) -> tuple[Array, tuple[dict[str, Any], Params | None]]:
         loss: Any = 0.0
-        metrics: dict[str, Array] = {}
+        metrics: dict[str, Any] = {}
         for task, its_batch in batch.items():
             its_params = {**params, "loss": params.get("loss", {}).get(task, {})}
             value, (its_metrics, carried) = objectives[task](

@@ -210,3 +210,10 @@ def test_columns_share_rows(left):
                 np.testing.assert_array_equal(block[entry][row, mine], values[index][real])
     assert block["attention_mask"].sum() == sum(x["attention_mask"].sum() for x in columns.values())
     assert width == 32
+
+
+@pytest.mark.parametrize("rows", [(4, 8), (0, 0)])
+def test_columns_of_other_rows_are_not_packed_together(rows):
+    columns = {str(n): {"attention_mask": np.ones((count, 3), int)} for n, count in enumerate(rows)}
+    with pytest.raises(ValueError, match="columns to pack are of the same rows, one or more; got"):
+        pack_columns(columns)

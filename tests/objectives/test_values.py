@@ -102,6 +102,13 @@ def test_tokens_of_the_student_are_not_taken_for_the_guides(open_tasks):
         value_of(tasks, batch)
 
 
+def test_what_a_guide_reads_is_packed_by_itself(open_tasks):
+    tasks = open_tasks("--loss", "gist_embed", *GUIDE)
+    batch = {**tasks(0), "guide_anchors": {"places": np.arange(8)}}
+    with pytest.raises(ValueError, match="a guide reads texts that are packed by themselves"):
+        value_of(tasks, batch)
+
+
 def test_kl_on_pairs_alone_takes_all_positives_for_candidates(open_tasks):
     flags = ("--loss", "distill_kl_div", *TEACHER, "--student-temperature", "2")
     tasks = open_tasks(*flags, "--columns", "query", "positive")

@@ -37,7 +37,8 @@ class RunLog:
         if folder is None:
             return
         self.file = folder / "log.jsonl"
-        kept = [record for record in read_log(self.file) if record["step"] <= from_step]
+        earlier = read_log(self.file) if from_step else []
+        kept = [record for record in earlier if record["step"] <= from_step]
         partial = self.file.with_suffix(".partial")
         partial.write_text("".join(map(_line, kept)))
         partial.replace(self.file)

@@ -21,6 +21,16 @@ def test_tensorboard_gets_what_the_log_gets(tmp_path):
     assert b"evaluation/ndcg_10" in written  # "@" is none of the characters it knows
 
 
+@pytest.mark.parametrize(("step", "kept"), [(0, []), (1, [0, 1]), (2, [0, 1, 2])])
+def test_a_log_goes_on_behind_the_checkpoint_or_from_nothing(tmp_path, step, kept):
+    log = RunLog(tmp_path)
+    for number in range(3):
+        log.write(number, "train", {"loss": 2.0})
+    log.close()
+    RunLog(tmp_path, from_step=step).close()
+    assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == kept
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -133,7 +133,7 @@ class Embedding:
         """Measures the health of some of the embeddings."""
         rows = list(self._rows.values())
         sample = np.stack(rows[:: max(1, len(rows) // 256)])
-        measured = embedding_health(jax.numpy.asarray(sample, "float32"))
+        measured = embedding_health(sample)
         return {name: float(value) for name, value in measured.items()}
 
 

@@ -37,13 +37,14 @@ def finish(
     encoder: Encoder,
     identity: dict[str, Any],
     metric: str,
+    step: int,
     console: Any,
 ) -> None:
-    """Writes and shows what the run has come to."""
+    """Writes and shows what the run has come to; the model is that after `step` steps."""
     output = config.output
     records = read_log(output / "log.jsonl")
-    measured = [record for record in records if record["kind"] == "evaluation"]
-    facts = model_facts(config, identity, measured, metric)
+    measured = [one for one in records if one["kind"] == "evaluation" and one["step"] <= step]
+    facts = model_facts(config, {**identity, "steps": step}, measured, metric)
     folder = encoder.save(output / "model", facts=facts)
     plot_run(records, metric, output / "curve.png")
     table = show_results(console, measured, folder, output)

@@ -40,7 +40,8 @@ class KeepingFlags:
     save_best: bool = False
     """Saves the model of the best evaluation instead of the last; each makes a checkpoint then."""
     average_last: int = 1
-    """Saves the average of the last so many checkpoints, which are kept."""
+    """Saves the average of the last so many checkpoints, which are kept; above 1, each evaluation
+    makes one."""
     max_skipped: int = 5
     """A step whose loss or gradient is not finite changes nothing; after so many in a row the run
     stops, with their rows and texts in nonfinite.jsonl."""

@@ -6,10 +6,12 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 from config import Config
-from measuring import Measuring
+from measuring import HEALTHY, Measuring
 from skips import SkippedSteps
 from training import Training
 
@@ -26,7 +28,7 @@ from jaxembed.training import (
 )
 from jaxembed.typing import SAMPLE
 
-FEW = 8  # rows that tell nothing of a collapse
+FEW = 8  # rows: fewer tell nothing of a collapse
 
 
 class Loop:
@@ -77,7 +79,6 @@ class Loop:
             waited = time.perf_counter() - begin
             batch, counted, signal_number = self._together(own)
             state, metrics = train_step(state, batch, training.root_key)
-            metrics = with_health(metrics)
             self._report()
             self._pending = (step, metrics, counted, waited)
             stopping = signal_number > 0 and step < steps
@@ -87,7 +88,8 @@ class Loop:
                 metric = self._evaluate(step, state)
                 self._clock = time.perf_counter()
             due = step % config.checkpoint_every == 0 or step == steps or measuring.exhausted
-            if stopping or due or (config.save_best and metric is not None):
+            chosen_from = config.save_best or config.average_last > 1
+            if stopping or due or (chosen_from and metric is not None):
                 self.checkpoints.save(step, state, metric=metric)
             if stopping:
                 self._report()
@@ -132,8 +134,9 @@ class Loop:
         """Writes the metrics of the last step, which waits for it."""
         if self._pending is None:
             return
-        step, metrics, counted, waited = self._pending
+        config, (step, metrics, counted, waited) = self.config, self._pending
         self._pending = None
+        metrics = with_health(jax.device_get(metrics))
         values = {name: float(value) for name, value in metrics.items()}
         now = time.perf_counter()
         seconds, self._clock = now - self._clock, now
@@ -147,33 +150,35 @@ class Loop:
         self.log.write(step, "train", values)
         self.screen.step(step, values)
         self.skipped.see(step, values, self.screen.say)
-        if not values["skipped"]:
-            self._warn(step, values)
+        enough = counted["pairs"] >= FEW * config.gradient_accumulation_steps
+        if enough and not values["skipped"] and not self._warned:
+            for warning in collapses(values):
+                self._warned = True
+                self.screen.say(f"warning: in the batch of step {step} {warning}")
 
-    def _warn(self, step: int, values: dict[str, float]) -> None:
-        """Says once that the embeddings of a batch have collapsed."""
-        if self.config.batch_size < FEW:
-            return
-        health = {
-            name.removeprefix("health/"): value
-            for name, value in values.items()
-            if name.startswith("health/")
-        }
-        warning = collapse(health) if health and not self._warned else None
-        if warning:
-            self._warned = True
-            self.screen.say(f"warning: in the batch of step {step} {warning}")
+
+def collapses(values: dict[str, float]) -> Iterator[str]:
+    """Says which samples of a step, of one task or several, have collapsed."""
+    by_task: dict[str, dict[str, float]] = {}
+    for name, value in values.items():
+        task, found, metric = name.rpartition("health/")
+        if found:
+            by_task.setdefault(task, {})[metric] = value
+    for task, health in by_task.items():
+        if warning := collapse(health):
+            yield f"{task.rstrip('/')}: {warning}" if task else warning
 
 
 def with_health(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Measures the samples of embeddings that a step, of one task or several, returned."""
+    """Measures the samples of embeddings, NumPy's, that a step of one task or several returned."""
     measured: dict[str, Any] = {}
     for name, value in metrics.items():
-        if not name.endswith(SAMPLE):
+        prefix, slash, last = name.rpartition("/")
+        if last != SAMPLE:
             measured[name] = value
             continue
-        prefix = name.removesuffix(SAMPLE)
-        measured |= {f"{prefix}health/{key}": x for key, x in embedding_health(**value).items()}
+        health = embedding_health(**value, sample=HEALTHY)
+        measured |= {f"{prefix}{slash}health/{key}": x for key, x in health.items()}
     return measured
 
 

@@ -12,7 +12,7 @@ from config import Config, ConfigError
 from jaxembed.evaluators import EmbedFn, Evaluator, Kept, at_dims
 from jaxembed.metrics import collapse, embedding_health
 
-HEALTHY = 256  # embeddings of an evaluation whose health is measured
+HEALTHY = 256  # embeddings of a step or an evaluation whose health is measured
 
 
 class Measuring:
@@ -65,7 +65,8 @@ class Measuring:
             values |= at_dims(self.evaluator, self.dims).evaluate(kept)
         if self.metric not in values:
             raise ConfigError(f"there is no metric {self.metric}; there are {', '.join(values)}")
-        health = _health(seen[0])
+        health = embedding_health(np.asarray(seen[0], np.float32), sample=HEALTHY)
+        health = {name: float(value) for name, value in health.items()}
         if warning := collapse(health):
             say(f"warning: {warning}")
         self._rank(values)
@@ -77,11 +78,3 @@ class Measuring:
             self.best, self.since_best = value, 0
         else:
             self.since_best += 1
-
-
-def _health(embeddings: np.ndarray) -> dict[str, float]:
-    import jax
-    import jax.numpy as jnp
-
-    health = embedding_health(jnp.asarray(embeddings, jnp.float32), sample=HEALTHY)
-    return {name: float(value) for name, value in jax.device_get(health).items()}

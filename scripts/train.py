@@ -24,7 +24,7 @@ import huge_pages  # noqa: F401 - before all else: it starts the process anew
 import jax
 import numpy as np
 import tyro
-from config import Config, as_json, check, continued
+from config import Config, ConfigError, as_json, check, continued
 from finishing import chosen_state, finish
 from inputs import fingerprint
 from loop import Loop
@@ -68,6 +68,7 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     steps, output = training.steps, config.output
     evaluator = open_evaluation(config)
     measuring = Measuring(config, evaluator, steps)
+    check_average(config, measuring, steps)
     hosts.agree({**training.fingerprints, "devices": describe(jax.local_devices())})
     state = training.create_state()
 
@@ -122,12 +123,26 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
         return 128 + signal_number
 
     # What comes out
-    encoder = training.trained(chosen_state(config, checkpoints, state))
+    state = chosen_state(config, checkpoints, state)
+    encoder, step = training.trained(state), int(state.step)
     checkpoints.close()
     if hosts.writes:
-        finish(config, training, encoder, identity, measuring.metric, screen.console)
+        finish(config, training, encoder, identity, measuring.metric, step, screen.console)
     hosts.exchange("done", True)
     return 0
+
+
+def check_average(config: Config, measuring: Measuring, steps: int) -> None:
+    """Refuses to average more checkpoints than the run will make."""
+    made = sum(
+        step % config.checkpoint_every == 0 or step == steps or measuring.due(step, steps)
+        for step in range(1, steps + 1)
+    )
+    if made < config.average_last:
+        raise ConfigError(
+            f"--average-last {config.average_last} is more than the {made} checkpoints of this run;"
+            f" lower --checkpoint-every, which is {config.checkpoint_every}"
+        )
 
 
 def command(folder: Path) -> str:

@@ -13,6 +13,7 @@ from config import FREE, Config, ConfigError, as_json
 from inputs import fingerprint, open_tasks
 from jax import Array
 from jax.sharding import Mesh
+from measuring import HEALTHY
 
 from jaxembed.data import DataFacts, Shards
 from jaxembed.encoders import Encoder, tensor_axis
@@ -135,7 +136,7 @@ def open_training(config: Config, mesh: Mesh, *, shards: Shards | None = None) -
     tasks = open_tasks(config, shards)
     _check_accumulation(config, tasks)
     objective = tasks.build(
-        mesh, mini_batch_size=config.mini_batch_size, ring=config.ring, sample=256
+        mesh, mini_batch_size=config.mini_batch_size, ring=config.ring, sample=HEALTHY
     )
     root_key, init_key = jax.random.split(jax.random.key(config.seed))
     params = tasks.init(init_key)

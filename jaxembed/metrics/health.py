@@ -8,25 +8,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from jaxembed.similarity import as_float32, dot, norm, unit
-from jaxembed.typing import Embeddings, Where
-
+Rows = Float[Array | np.ndarray, "n d"]
+Real = Bool[Array | np.ndarray, " n"]
 SAME = 0.9999  # the cosine from which on two embeddings count as one
 ROUNDING = 1e-6  # the variance of unit vectors below which they count as one
 SHARED_DIRECTION, FEW_DIRECTIONS = 0.95, 2.0  # where a model counts as collapsed
 
 
-@partial(jax.jit, static_argnames="sample")
 def embedding_health(
-    embeddings: Embeddings,
-    positives: Embeddings | None = None,
+    embeddings: Rows,
+    positives: Rows | None = None,
     *,
-    where: Where | None = None,
+    where: Real | None = None,
     sample: int = 256,
-) -> dict[str, Float[Array, ""]]:
+) -> dict[str, Any]:
     """Computes what shows early that a training goes wrong, from the first `sample` rows.
 
     With the rows at unit length, u, and over pairs of different rows:
@@ -41,7 +40,7 @@ def embedding_health(
         alignment        mean |u_i - v_i|² to the positives, if given: 0 (equal) to 4 (opposite)
 
     Args:
-        embeddings: `[n d]`.
+        embeddings: `[n d]`; of NumPy, all is computed by that, and nothing compiled.
         positives: `[n d]`, row i belonging to row i.
         where: True = a real row; others do not count, whatever they hold.
         sample: rows that are looked at: `sample² d` multiplications, little beside a step.
@@ -57,35 +56,51 @@ def embedding_health(
     >>> print(*(f"{health[name]:.1f}" for name in ("mean_cosine", "effective_rank", "norm_max")))
     0.0 1.0 2.0
     """
-    x = as_float32(lax.stop_gradient(embeddings[:sample]))
-    n = len(x)
-    real = jnp.ones(n, bool) if where is None else where[:n]
-    x = jnp.where(real[:, None], x, 0)
-    u, lengths = unit(x), norm(x)
-    count = jnp.maximum(jnp.sum(real), 1).astype(jnp.float32)
-    pairs = real[:, None] & real[None] & ~jnp.eye(n, dtype=bool)
-    n_pairs = jnp.maximum(jnp.sum(pairs), 1).astype(jnp.float32)
-    cosines = dot(u, u)
-    centred = jnp.where(real[:, None], u - jnp.sum(u, axis=0) / count, 0)
-    spread = dot(centred, centred)
-    variance = jnp.trace(spread)
+    x, y = embeddings[:sample], None if positives is None else positives[:sample]
+    real = np.ones(len(x), bool) if where is None else where[:sample]
+    if isinstance(x, np.ndarray):
+        with np.errstate(divide="ignore"):  # the log of 0, where there are no pairs
+            return _health(x, y, np.asarray(real), np)
+    return _compiled(*lax.stop_gradient((x, y)), real)
+
+
+def _health(x: Any, y: Any, real: Any, xp: Any) -> dict[str, Any]:
+    """Computes it by NumPy or its namesake in JAX."""
+
+    def units(x: Any) -> tuple[Any, Any]:  # rows at unit length, and their lengths
+        x = xp.where(real[:, None], x.astype(np.float32), 0)
+        lengths = xp.linalg.norm(x, axis=1)
+        return x / xp.where(lengths > 0, lengths, 1)[:, None], lengths
+
+    product = np.matmul if xp is np else partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+    u, lengths = units(x)
+    count = xp.maximum(xp.sum(real), 1).astype(np.float32)
+    pairs = real[:, None] & real[None] & ~np.eye(len(x), dtype=bool)
+    n_pairs = xp.maximum(xp.sum(pairs), 1).astype(np.float32)
+    cosines = product(u, u.T)
+    centred = xp.where(real[:, None], u - xp.sum(u, axis=0) / count, 0)
+    spread = product(centred, centred.T)
+    variance = xp.trace(spread)
     distinct = variance > ROUNDING * count
-    closeness = jnp.exp(4 * cosines - 4)  # |u - v|² = 2 - 2 cos
+    closeness = xp.exp(4 * cosines - 4)  # |u - v|² = 2 - 2 cos
     health = {
-        "mean_cosine": jnp.sum(cosines, where=pairs) / n_pairs,
-        "uniformity": jnp.log(jnp.sum(closeness, where=pairs) / n_pairs),
-        "effective_rank": jnp.where(
-            distinct, variance**2 / jnp.where(distinct, jnp.sum(spread**2), 1), 0
+        "mean_cosine": xp.sum(cosines, where=pairs) / n_pairs,
+        "uniformity": xp.log(xp.sum(closeness, where=pairs) / n_pairs),
+        "effective_rank": xp.where(
+            distinct, variance**2 / xp.where(distinct, xp.sum(spread**2), 1), 0
         ),
-        "duplicates": jnp.sum(jnp.any((cosines >= SAME) & pairs, axis=1)) / count,
-        "norm_min": jnp.min(lengths, where=real, initial=jnp.inf),
-        "norm_max": jnp.max(lengths, where=real, initial=0),
+        "duplicates": xp.sum(xp.any((cosines >= SAME) & pairs, axis=1)) / count,
+        "norm_min": xp.min(lengths, where=real, initial=np.inf),
+        "norm_max": xp.max(lengths, where=real, initial=0),
     }
-    health = {name: jnp.where(jnp.any(pairs), value, 0) for name, value in health.items()}
-    if positives is not None:
-        v = unit(jnp.where(real[:, None], as_float32(lax.stop_gradient(positives[:n])), 0))
-        health["alignment"] = jnp.sum(jnp.sum((u - v) ** 2, axis=1), where=real) / count
+    health = {name: xp.where(xp.any(pairs), value, 0) for name, value in health.items()}
+    if y is not None:
+        v, _ = units(y)
+        health["alignment"] = xp.sum(xp.sum((u - v) ** 2, axis=1), where=real) / count
     return health
+
+
+_compiled = jax.jit(partial(_health, xp=jnp))
 
 
 def collapse(health: Mapping[str, Any]) -> str | None:

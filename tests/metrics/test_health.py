@@ -31,8 +31,9 @@ def reference(x, y):
     }
 
 
-def test_it_is_what_numpy_computes(pairs):
-    health = embedding_health(*map(jnp.asarray, pairs))
+@pytest.mark.parametrize("array", [jnp.asarray, np.asarray])
+def test_it_is_what_numpy_computes(pairs, array):
+    health = embedding_health(*map(array, pairs))
     expected = reference(*pairs)
     assert health.keys() == expected.keys()
     for name, value in expected.items():
@@ -40,12 +41,15 @@ def test_it_is_what_numpy_computes(pairs):
 
 
 def test_padding_and_rows_behind_the_sample_do_not_count(pairs):
-    x, y = (jnp.concatenate([z, jnp.full((4, 5), jnp.nan)]) for z in pairs)
+    in_numpy = [np.concatenate([z, np.full((4, 5), np.nan, np.float32)]) for z in pairs]
+    x, y = map(jnp.asarray, in_numpy)
     real = jnp.arange(16) < 12
     for health in (
         embedding_health(x, y, where=real),
         embedding_health(x, y, sample=12),
         jax.jit(embedding_health)(x, y, where=real),
+        embedding_health(*in_numpy, where=np.asarray(real)),
+        embedding_health(*in_numpy, sample=12),
     ):
         for name, value in reference(*pairs).items():
             np.testing.assert_allclose(health[name], value, rtol=2e-5, err_msg=name)

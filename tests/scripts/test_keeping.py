@@ -93,18 +93,57 @@ def test_several_evaluations_rank_by_any_metric_and_end_a_run_early(train, data,
     assert results["after"]["step"] == 8
 
 
-@pytest.mark.parametrize("save_best", [False, True])
-def test_evaluations_make_checkpoints_where_the_best_is_wanted(train, data, save_best):
+@pytest.mark.parametrize(
+    ("flags", "made"),
+    [({}, {5, 6}), ({"save_best": True}, {2, 4, 5, 6}), ({"average_last": 2}, {2, 4, 5, 6})],
+)
+def test_evaluations_make_checkpoints_where_one_is_chosen(train, data, flags, made):
     output = train(
         evaluate=(str(data / "beir"),),
         evaluate_every=2,
         checkpoint_every=5,
         keep=9,
-        save_best=save_best,
         steps=6,
+        **flags,
     )
-    steps = {int(folder.name) for folder in (output / "checkpoints").iterdir()}
-    assert steps == ({2, 4, 5, 6} if save_best else {5, 6})
+    assert {int(folder.name) for folder in (output / "checkpoints").iterdir()} == made
+
+
+def test_results_and_card_are_of_the_model_that_is_saved(train, data):
+    output = train(
+        evaluate=(f"triplet:{data / 'triplets.parquet'}",),
+        evaluate_every=1,
+        learning_rate=0.3,  # spoils the model more and more
+        warmup_share=0.0,
+        save_best=True,
+        steps=4,
+    )
+    measured = records(output, "evaluation")
+    best = max(reversed(measured[1:]), key=lambda record: record["accuracy"])
+    assert best["step"] < 4
+    assert json.loads((output / "results.json").read_text())["after"] == best
+    card = (output / "model/README.md").read_text()
+    assert f"{best['accuracy']:.4f}" in card
+
+
+def test_more_checkpoints_to_average_than_there_will_be_are_refused(train, data, tmp_path):
+    with pytest.raises(ValueError, match=r"--average-last 3 is more than the 1 checkpoints"):
+        train(steps=4, average_last=3, evaluate=("none",))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_collapse_is_said_of_each_task(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from loop import collapses
+
+    well = {"mean_cosine": 0.2, "effective_rank": 20.0}
+    spoiled = {"mean_cosine": 0.99, "effective_rank": 7.0}
+    assert [*collapses({f"health/{name}": value for name, value in well.items()})] == []
+    alone = [*collapses({f"health/{name}": value for name, value in spoiled.items()})]
+    assert alone == ["the embeddings collapse: mean cosine 0.990, effective rank 7.0"]
+    tasks = {f"a/health/{name}": value for name, value in well.items()}
+    tasks |= {f"b/health/{name}": value for name, value in spoiled.items()} | {"b/loss": 1.0}
+    assert [*collapses(tasks)] == [f"b: {alone[0]}"]
 
 
 def test_a_metric_that_is_not_defined_is_no_best(monkeypatch, data):

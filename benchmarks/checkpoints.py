@@ -25,7 +25,16 @@ import jax
 import plots
 import quality
 import report
-from fine_tuning import OURS, TRAIN, FineTune, call_and_watch, command_of, records, run_peer
+from fine_tuning import (
+    OURS,
+    TRAIN,
+    FineTune,
+    call_and_watch,
+    command_of,
+    records,
+    run_peer,
+    versions_of,
+)
 from peer import ST, PeerFlags
 from report import Target
 from sides import spread
@@ -63,7 +72,7 @@ def main(config: Config) -> int:
         "question": "The cost of checkpoints and of going on",
         "settings": {name: getattr(config, name) for name in ("model", "batch", "rounds")},
         "machine": report.machine(),
-        "versions": report.versions(),
+        "versions": report.versions() | versions_of((row["side"], row) for row in rows),
         "rows": rows,
     }
     columns = ["side", "MiB on disk", "of the state", "training stands still, s", "files whole, s"]
@@ -104,7 +113,11 @@ def saved(config: Config, folder: Path) -> dict[str, Any]:
     encoder = jaxembed.load(config.model)
     mesh = make_mesh(jax.devices()[:1])
     state = create_state({"encoder": encoder.params}, adamw(lambda step: 1e-5), mesh)
-    state = jax.block_until_ready(state)
+    key = jax.random.key(0)
+    drawn = jax.tree.map(  # moments of a state that has not trained are zeros: they take no bytes
+        lambda x: jax.random.normal(key, x.shape, x.dtype) if x.ndim else x, state.opt_state
+    )
+    state = jax.block_until_ready(replace(state, opt_state=drawn))
     row: dict[str, Any] = {"side": OURS, "blocked_s": [], "saved_s": []}
     row["state_bytes"] = sum(x.nbytes for x in jax.tree.leaves((state.params, state.opt_state)))
     for number in range(config.rounds + 1):  # the first finds nothing warm
@@ -154,7 +167,7 @@ def theirs(config: Config, job: FineTune, folder: Path, python: Path) -> dict[st
         row["blocked_s"] += first["save_s"]
         row["resumed_s"].append(second["first_step_s"])
         same &= whole["losses"][-len(second["losses"]) :] == second["losses"]
-    return row | {"saved_s": row["blocked_s"], "same": same}
+    return row | {"saved_s": row["blocked_s"], "same": same, "versions": whole["versions"]}
 
 
 def size_of(folder: Path) -> int:
@@ -205,4 +218,5 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    report.command(main, Config, __doc__)
+    # train.py asks for huge pages by itself; the other libraries run as they come
+    report.command(main, Config, __doc__, huge_pages=False)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -140,6 +140,15 @@ def run_peer(
     seconds = answer.pop("seconds")
     times = {"first_step_s": seconds["to_first_step"], "training_s": seconds["training"]}
     return {**answer, **times, "total_s": time.time() - begin}
+
+
+def versions_of(runs: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Collects versions and threads of the other libraries from the runs of sides."""
+    return {
+        f"{side}'s {name}": value
+        for side, one in runs
+        for name, value in one.get("versions", {}).items()
+    }
 
 
 def command_of(wanted: FineTune, folder: Path, flags: Sequence[str]) -> list[str]:

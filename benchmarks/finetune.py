@@ -21,7 +21,7 @@ from typing import Any
 import plots
 import quality
 import report
-from fine_tuning import OURS, FineTune, run
+from fine_tuning import OURS, FineTune, run, versions_of
 from peer import ST, PeerFlags
 from report import Target
 from sides import in_turns, spread
@@ -56,11 +56,12 @@ def main(config: Config) -> int:
         runs = measure(config, job, interpreters, Path(name))
     first = runs[f"{OURS}, cold"][0]["losses"][: quality.COMPARED]
     rows = [row_of(side, its, first) for side, its in runs.items()]
+    firsts = ((side.partition(",")[0], its[0]) for side, its in runs.items())
     content: dict[str, Any] = {
         "question": "A whole fine-tuning, from disk to a saved model",
         "settings": {name: getattr(config, name) for name in ("model", "steps", "batch", "rounds")},
         "machine": report.machine(),
-        "versions": report.versions(),
+        "versions": report.versions() | versions_of(firsts),
         "rows": rows,
     }
     columns = ["process", *(f"{title}, s (min–max)" for title in PARTS.values())]
@@ -134,4 +135,5 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    report.command(main, Config, __doc__)
+    # train.py asks for huge pages by itself; the other libraries run as they come
+    report.command(main, Config, __doc__, huge_pages=False)

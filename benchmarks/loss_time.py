@@ -64,7 +64,7 @@ def main(config: Config) -> int:
     peers = open_peers(config, "losses")
     content: dict[str, Any] = {
         "question": "Value and gradient of every loss",
-        "settings": {"d": config.d, "dtype": "float32", "rounds": config.rounds},
+        "settings": {"n": config.n, "d": config.d, "dtype": "float32", "rounds": config.rounds},
         "machine": report.machine(),
         "versions": report.versions() | versions_of(peers),
     }

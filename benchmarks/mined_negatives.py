@@ -52,7 +52,7 @@ def main(config: Config) -> int:
     for seed in config.seeds:
         for number, (side, flags) in enumerate(SIDES.items()):
             folder = config.work / f"side-{number}-seed-{seed}"
-            if not (folder / "results.json").exists():
+            if not trained(config, folder):
                 train = ["--model", config.model, "--data", str(mined), *flags]
                 train += ["--columns", "query", "positive", "--evaluate", "wordnet-gloss"]
                 train += ["--evaluate-every", str(config.steps), "--steps", str(config.steps)]
@@ -85,6 +85,15 @@ def main(config: Config) -> int:
     report.save(config.output, "mined_negatives", content, ["trained with", "mean", "seeds"], table)
     print(f"gain of mined negatives: {content['gain']:+.4f}")
     return 0
+
+
+def trained(config: Config, folder: Path) -> bool:
+    """Says whether this training is there already, to its end."""
+    if not (folder / "results.json").exists():
+        return False
+    flags = json.loads((folder / "config.json").read_text())
+    wanted = {"model": config.model, "steps": config.steps, "batch_size": config.batch}
+    return flags.items() >= wanted.items()
 
 
 def run(script: str, *flags: str) -> None:

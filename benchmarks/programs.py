@@ -56,10 +56,12 @@ def main(config: Config) -> int:
         raise ValueError("--store is for all figures, not for --only some")
     found = {**of_losses(config.only), **of_streamed_loss(), **of_steps(), **of_a_run()}
     stored = json.loads(STORED.read_text()) if STORED.exists() else {}
+    platform = jax.devices()[0].platform
+    which = jax.__version__ if platform == "cpu" else f"{jax.__version__} for {platform}"
     if config.store:
-        stored = dict(sorted({**stored, jax.__version__: found}.items()))
+        stored = dict(sorted({**stored, which: found}.items()))
         STORED.write_text(json.dumps(stored, indent=1) + "\n")
-    before = stored.get(jax.__version__, {})
+    before = stored.get(which, {})
     content: dict[str, Any] = {
         "question": "What compiled programs take",
         "settings": {"losses": f"[{ROWS} {FEATURES}]", "step": f"{PAIRS} pairs, chunks of {CHUNK}"},
@@ -67,17 +69,19 @@ def main(config: Config) -> int:
         "versions": report.versions(),
         "rows": [{"name": name, **figures} for name, figures in found.items()],
     }
-    columns = ["program", "flops", "temporaries, bytes", "programs"]
-    names = ("flops", "temporaries", "n_programs")
+    columns = ["program", "flops", "bytes read and written", "temporaries, bytes", "programs"]
+    names = ("flops", "memory_traffic", "temporaries", "n_programs")
     table = [
         [name, *(f"{figures[n]:,}" if n in figures else "–" for n in names)]
         for name, figures in found.items()
     ]
     report.save(config.output, "programs", content, columns, table)
     differ = differences(before, found)
+    if not config.only:
+        differ += [f"{name} is missing" for name in before.keys() - found.keys()]
     print(*differ, sep="\n")
     if not before:
-        print(f"nothing is stored for jax {jax.__version__}; --store does it")
+        print(f"nothing is stored for jax {which}; --store does it")
     return int(bool(differ))
 
 
@@ -139,7 +143,11 @@ def of_a_run() -> Figures:
 
 def figures(program: Any) -> dict[str, int]:
     cost = program_cost(program)
-    return {"flops": cost.flops, "temporaries": cost.temporary_bytes}
+    return {
+        "flops": cost.flops,
+        "memory_traffic": cost.memory_traffic,
+        "temporaries": cost.temporary_bytes,
+    }
 
 
 if __name__ == "__main__":

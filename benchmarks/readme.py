@@ -45,11 +45,10 @@ def targets(name: str) -> list[str]:
 
 
 def verdicts(folder: str) -> list[str]:
-    """All targets of a folder of results."""
+    """All targets of a folder of results; links start at the folder of the benchmarks."""
     files = sorted((RESULTS / folder).glob("*.json"))
     lines = targets_table({file.stem: json.loads(file.read_text()) for file in files})
-    where = (RESULTS / folder).relative_to(ROOT)
-    return [re.sub(r"\]\((\w+\.md)\)", rf"]({where}/\1)", line) for line in lines]
+    return [re.sub(r"\]\((\w+\.md)\)", rf"](results/{folder}/\1)", line) for line in lines]
 
 
 KINDS: dict[str, Callable[[str], list[str]]] = {
@@ -65,7 +64,9 @@ def read(name: str) -> dict[str, Any]:
 
 def measured_on(content: dict[str, Any]) -> str:
     """Says on what, when and with which versions."""
-    machine, versions = content["machine"], content["versions"]
+    machine, versions = dict(content["machine"]), content["versions"]
+    if "bfloat16_tflop_per_s" in machine:  # what was measured in bfloat16 is compared with that
+        machine.pop("matmul_gflop_per_s")
     facts = [f"{machine[name]} {unit}" for name, unit in UNITS.items() if name in machine]
     named = [f"{name} {version}" for name, version in versions.items() if shown(name)]
     when = f" on {machine['date']}" if "date" in machine else ""
@@ -75,6 +76,7 @@ def measured_on(content: dict[str, Any]) -> str:
 UNITS = {
     "cores": "cores",
     "matmul_gflop_per_s": "GFLOP/s of a matrix product",
+    "bfloat16_tflop_per_s": "TFLOP/s of a matrix product in bfloat16",
     "copy_gb_per_s": "GB/s of a copy",
 }
 
@@ -83,24 +85,26 @@ def shown(name: str) -> bool:
     return name in ("jax",) or name.endswith(("'s torch", "'s sentence-transformers", "'s jax"))
 
 
-def rewritten(text: str) -> str:
-    """Returns the text with every block made anew."""
+def rewritten(file: Path) -> str:
+    """Returns the text of a file with every block made anew."""
+    below = "" if file.parent == RESULTS.parent else "benchmarks/"
 
     def block(found: re.Match[str]) -> str:
         begin, kind, name, end = found.groups()
-        return begin + "\n".join(KINDS[kind](name)) + "\n" + end
+        lines = "\n".join(KINDS[kind](name)).replace("](results/", f"]({below}results/")
+        return begin + lines + "\n" + end
 
-    return BLOCK.sub(block, text)
+    return BLOCK.sub(block, file.read_text())
 
 
 def main() -> int:
-    stale = [file for file in FILES if file.read_text() != rewritten(file.read_text())]
+    stale = [file for file in FILES if file.read_text() != rewritten(file)]
     if "--check" in sys.argv[1:]:
         for file in stale:
             print(f"{file.relative_to(ROOT)} is not what the results say; run benchmarks/readme.py")
         return int(bool(stale))
     for file in stale:
-        file.write_text(rewritten(file.read_text()))
+        file.write_text(rewritten(file))
         print(f"rewrote {file.relative_to(ROOT)}")
     return 0
 

@@ -22,6 +22,7 @@ from rich.table import Table
 from timing import seconds_for
 
 MIB = 2**20
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,18 @@ class Target:
         return f"{'met' if self.met else 'MISSED'}: {fact}, target {bound}"
 
 
-def command(main: Callable[[Any], int], config: type, description: str | None) -> NoReturn:
-    """Runs a benchmark with the flags of the command line; what is wrong with them is one line."""
+def command(
+    main: Callable[[Any], int], config: type, description: str | None, *, huge_pages: bool = True
+) -> NoReturn:
+    """Runs a benchmark with the flags of the command line; what is wrong with them is one line.
+
+    With `huge_pages` it asks for those, as the training script does, for the other libraries too.
+    """
+    if huge_pages:
+        sys.path.append(str(SCRIPTS))
+        from huge_pages import begin_again
+
+        begin_again()
     try:
         sys.exit(main(tyro.cli(config, description=description)))
     except ValueError as error:

@@ -76,7 +76,7 @@ class Config(PeerFlags):
 def main(config: Config) -> int:
     """Measures and reports; returns 1 if the sides disagree anywhere."""
     peers = open_peers(config, "losses")
-    settings = {"d": config.d, "block_size": config.block_size, "rounds": config.rounds}
+    settings = {name: getattr(config, name) for name in ("n", "d", "block_size", "rounds")}
     content: dict[str, Any] = {
         "question": "Value and gradient of the ranking loss, beside its matrix products alone",
         "settings": settings | {"dtype": "float32"},

@@ -12,6 +12,7 @@ every measured value (.json), a picture (.png) and what it printed (.log), and r
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -97,10 +98,17 @@ QUESTIONS = [
         "--topologies v5e:2x2 v5e:2x4 --rows 16 --tokens 32 --mini-batch 8 --fsdp 4",
         missing=no_libtpu,
     ),
-    Question("quality", "", "--tasks WordNet --steps 8 --batch 16 --every 4 --seeds 1", BOTH),
+    Question(
+        "quality",
+        "",
+        "--tasks WordNet --steps 8 --batch 16 --every 4 --seeds 1 --work runs/quality-quick",
+        BOTH,
+    ),
     Question("checkpoints", "", TINY, ("sentence-transformers",)),
     Question("objectives_learn", "", "--only softmax --steps 3"),
-    Question("mined_negatives", "", "--seeds 0 --steps 2 --batch 16"),
+    Question(
+        "mined_negatives", "", "--seeds 0 --steps 2 --batch 16 --work runs/mined-negatives-quick"
+    ),
     Question("evaluations", "", None),
     Question("mteb_scores", "", None, ("mteb",)),
 ]
@@ -115,7 +123,7 @@ class Config:
     encoder_speed, startup, finetune, feeding, mining, scaling, quality, checkpoints,
     objectives_learn, mined_negatives, evaluations, mteb_scores. All if empty."""
     peers: tuple[Peer, ...] = ("sentence-transformers", "representax", "flax-transformers", "mteb")
-    """The libraries beside ours; none for none."""
+    """The libraries beside ours; none for none. They compute on CPUs, and ours beside them too."""
     quick: bool = False
     """Takes tiny sizes, to see that it runs, and leaves out what has no small form; minutes."""
     check: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
@@ -123,8 +131,13 @@ class Config:
     compiled programs that changed, make the exit status 1."""
     environments: Path = Path("runs/environments")
     """Where the peers are installed."""
-    output: Path = Path("runs/benchmarks")
-    """Where tables, values, pictures and the report are written."""
+    output: Path | None = None
+    """Where tables, values, pictures and the report are written: runs/benchmarks if None, and
+    runs/benchmarks-quick with --quick."""
+
+    @property
+    def folder(self) -> Path:
+        return self.output or Path("runs/benchmarks-quick" if self.quick else "runs/benchmarks")
 
 
 def run_command() -> None:
@@ -137,26 +150,29 @@ def run_command() -> None:
 
 
 def main(config: Config) -> int:
-    """Answers the questions; returns 1 if one could not be, or disagrees with a peer."""
+    """Answers the questions; returns 1 if one or a peer could not be, or sides disagree."""
     names = [question.name for question in QUESTIONS]
     if unknown := [name for name in config.only if name not in names]:
         raise ValueError(f"there is no question {unknown[0]}; there are {', '.join(names)}")
     chosen = [one for one in QUESTIONS if not config.only or one.name in config.only]
     wanted = {name for question in chosen for name in question.peers}
-    pythons = {
-        name: open_environment(name, config.environments)
-        for name in ENVIRONMENTS
-        if name in config.peers and name in wanted
-    }
-    config.output.mkdir(parents=True, exist_ok=True)
+    pythons, lacking = {}, []
+    for name in ENVIRONMENTS:
+        if name in config.peers and name in wanted:
+            try:
+                pythons[name] = open_environment(name, config.environments)
+            except ValueError as error:
+                lacking.append(name)
+                print(f"left out: {error}")
+    config.folder.mkdir(parents=True, exist_ok=True)
     failed = [one.name for one in chosen if not answered(one, config, pythons)]
-    file = write_report(config.output, names)
+    file = write_report(config.folder, names)
     print(f"report: {file}")
     if failed:
         print(f"without an answer, or with sides that disagree: {', '.join(failed)}")
-    differences = check(config.output, config.check) if config.check else []
+    differences = check(config.folder, config.check) if config.check else []
     print(*differences, sep="\n")
-    return int(bool(failed or differences))
+    return int(bool(failed or lacking or differences))
 
 
 def answered(question: Question, config: Config, pythons: dict[str, Path]) -> bool:
@@ -171,16 +187,18 @@ def answered(question: Question, config: Config, pythons: dict[str, Path]) -> bo
     if lacking or flags is None:
         print(f"{question.name}: left out, {lacking}", flush=True)
         return True
-    words = [sys.executable, str(HERE / f"{question.name}.py"), "--output", str(config.output)]
+    words = [sys.executable, str(HERE / f"{question.name}.py"), "--output", str(config.folder)]
     for group in (flags, *conditions(question, config)):
         words += shlex.split(group)
     for name in peers:
         words += [PYTHON_FLAGS[name], str(pythons[name])]
-    log = config.output / f"{question.name}.log"
+    seen = os.environ | ({"JAX_PLATFORMS": "cpu"} if peers else {})  # where the peers compute
+    log = config.folder / f"{question.name}.log"
+    (config.folder / f"{question.name}.json").unlink(missing_ok=True)  # what is old answers nothing
     print(f"{question.name} …", end=" ", flush=True)
     begin = time.perf_counter()
     with log.open("w") as said:
-        status = subprocess.run(words, stdout=said, stderr=subprocess.STDOUT).returncode
+        status = subprocess.run(words, stdout=said, stderr=subprocess.STDOUT, env=seen).returncode
     print(f"{(time.perf_counter() - begin) / 60:.1f} min{outcome(question, config)}", flush=True)
     if status:
         print(f"  exit status {status}: {last_line(log)} ({log})", flush=True)
@@ -198,7 +216,7 @@ def conditions(question: Question, config: Config) -> list[str]:
 
 def outcome(question: Question, config: Config) -> str:
     """Counts the targets that are met."""
-    file = config.output / f"{question.name}.json"
+    file = config.folder / f"{question.name}.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     bounded = [target for target in found.get("targets", ()) if target["met"] is not None]
     return f", {sum(t['met'] for t in bounded)} of {len(bounded)} targets met" if bounded else ""

@@ -2,8 +2,8 @@
 
 XLA asks for the temporary memory of a program anew at every call: of a training step these are
 hundreds of MB, which in pages of 4 KiB cost a tenth of its time. The allocator of glibc asks for
-huge pages if a variable of the environment says so when a process starts; so a script that imports
-this module begins once more with it. That keeps the process and its number.
+huge pages if a variable of the environment says so when a process starts; so a script of this
+folder that imports this module begins once more with it, as the same process.
 """
 
 import os
@@ -20,12 +20,12 @@ def wanted(said: str, given: str) -> bool:
 
 
 def begin_again() -> None:
-    """Starts this process anew with huge pages, if it runs a script of this folder."""
+    """Starts this process anew with huge pages, where they have to be asked for."""
     given = os.environ.get(NAME, "")
-    is_script = Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parent
-    if is_script and SYSTEM.exists() and wanted(SYSTEM.read_text(), given):
+    if SYSTEM.exists() and wanted(SYSTEM.read_text(), given):
         os.environ[NAME] = ":".join(filter(None, [given, f"{TUNABLE}=1"]))
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-begin_again()
+if Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parent:
+    begin_again()

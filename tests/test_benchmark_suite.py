@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+FREE = {"at_least": None, "at_most": None, "met": None}
 RESULT = {
     "question": "Which?",
     "settings": {"n": 64},
@@ -19,6 +20,8 @@ RESULT = {
     "targets": [
         {"what": "theirs / ours", "value": 2.0, "at_least": 1.8, "at_most": None, "met": True},
         {"what": "memory", "value": 9.0, "at_least": None, "at_most": 8.0, "met": False},
+        {"what": "more of theirs / ours (a)", "value": 3.0, **FREE},
+        {"what": "difference", "value": 1e-7, "at_least": -0.01, "at_most": None, "met": True},
     ],
 }
 
@@ -70,6 +73,15 @@ def test_wrong_flags_are_one_line(flags, message, tmp_path):
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_peer_that_cannot_be_installed_is_left_out(tmp_path):
+    (tmp_path / "file").write_text("")
+    flags = ("--quick", "--only", "mteb_scores", "--environments", tmp_path / "file")
+    result = suite(*flags, "--output", tmp_path)
+    assert result.returncode == 1
+    assert "left out: the environment of mteb cannot be made: " in result.stdout
+    assert "report: " in result.stdout
+
+
 def test_every_question_is_a_file_that_knows_its_peers(module):
     for question in module("suite").QUESTIONS:
         text = (ROOT / f"benchmarks/{question.name}.py").read_text()
@@ -107,6 +119,10 @@ def changed(path, value):
         (["targets", 1, "value"], 14.0, ["one: memory was 9 and is 14"]),
         (["rows", 0, "flops"], 101, ["one: rows/ours/flops was 100 and is 101"]),
         (["rows", 0, "seconds"], [9.0], []),
+        (["rows", 0], {"side": "ours"}, ["one: rows/ours/flops was 100 and is missing"]),
+        (["rows"], [], ["one: rows were 1 and are 0; their figures are not compared"]),
+        (["targets", 2, "value"], 1.0, ["one: more of theirs / ours was 3 and is 1"]),
+        (["targets", 3, "value"], -0.009, []),
         (["settings", "n"], 65, ["one: measured with other settings; nothing is compared"]),
     ],
 )
@@ -133,16 +149,18 @@ def test_a_block_of_figures_is_written_anew(module, tmp_path, monkeypatch):
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
     content = RESULT | {"table": {"columns": ["side", "s"], "rows": [["ours", "1"]]}}
     write(tmp_path / "here", content)
+    file = tmp_path / "README.md"
     for kind, line in (
         ("table", "| ours | 1 |"),
         ("targets", "- memory: 9 (target ≤ 8, **missed**)"),
     ):
-        text = f"a\n<!-- figures {kind} here/one -->\nold\n<!-- end of figures -->\nb\n"
-        new = readme.rewritten(text)
+        file.write_text(f"a\n<!-- figures {kind} here/one -->\nold\n<!-- end of figures -->\nb\n")
+        new = readme.rewritten(file)
         assert line in new
         assert "old" not in new
         assert "Measured with 2 cores, jax 1." in new
-        assert readme.rewritten(new) == new
+        file.write_text(new)
+        assert readme.rewritten(file) == new
 
 
 def test_the_same_value_is_read_from_the_curve(module):

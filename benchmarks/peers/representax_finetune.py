@@ -18,6 +18,7 @@ to compute all layers again in the backward pass; that is off here, as it takes 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -271,7 +272,7 @@ def main(start: float, file: str) -> None:
     packages = ("representax", "jax", "equinox", "optax", "transformers")
     answer = {
         "versions": {
-            "python": platform.python_version(),
+            **{"python": platform.python_version(), "threads": os.cpu_count()},
             **{name: version(name) for name in packages},
         },
         "losses": clock.losses,

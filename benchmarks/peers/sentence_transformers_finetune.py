@@ -4,15 +4,17 @@
 
 START is the time when the process was started, REQUEST.json what `fine_tuning.py` writes;
 `save_every` steps, `stop_after` steps and `resume` are for checkpoints.py. The last line that it
-prints is JSON: the loss of each step, seconds and evaluations.
+prints is JSON: versions, the loss of each step, seconds and evaluations.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -136,7 +138,12 @@ def main():
     trainer.train(resume_from_checkpoint=request.get("resume"))
     training_s = time.time() - watch.begin - watch.evaluating_s
     model.save_pretrained(request["output"], create_model_card=False)
+    packages = ("torch", "sentence-transformers", "transformers")
     print(json.dumps({
+        "versions": {
+            **{"python": platform.python_version(), "threads": torch.get_num_threads()},
+            **{name: version(name) for name in packages},
+        },
         "losses": watch.losses,
         "save_s": watch.save_s,
         "seconds": {

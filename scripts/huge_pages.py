@@ -1,7 +1,7 @@
 """Huge pages for the arrays of a script on a CPU, where Linux gives them only to who asks.
 
 XLA asks for the temporary memory of a program anew at every call: of a training step these are
-hundreds of MB, which in pages of 4 KiB cost a tenth of its time. The allocator of glibc asks for
+hundreds of MB, in pages of 4 KiB tens of thousands of page faults. The allocator of glibc asks for
 huge pages if a variable of the environment says so when a process starts; so a script of this
 folder that imports this module begins once more with it, as the same process.
 """

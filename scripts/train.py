@@ -134,6 +134,8 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
 
 def check_average(config: Config, measuring: Measuring, steps: int) -> None:
     """Refuses to average more checkpoints than the run will make."""
+    if config.average_last == 1:
+        return
     made = sum(
         step % config.checkpoint_every == 0 or step == steps or measuring.due(step, steps)
         for step in range(1, steps + 1)

@@ -146,6 +146,11 @@ def test_a_collapse_is_said_of_each_task(monkeypatch):
     assert [*collapses(tasks)] == [f"b: {alone[0]}"]
 
 
+def test_a_batch_of_few_rows_is_no_collapse(train, capsys):
+    train(batch_size=2, steps=1, evaluate=("none",))  # its two rows have an effective rank of 1
+    assert "collapse" not in capsys.readouterr().out
+
+
 def test_a_metric_that_is_not_defined_is_no_best(monkeypatch, data):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     from config import Config

@@ -9,8 +9,8 @@ import pytest
 from jaxembed.objectives import REGISTRY
 from jaxembed.training import build_train_step, create_state, make_mesh
 from jaxembed.training.compiled import program_cost
-from jaxembed.training.freezing import layer_scales, trainable, with_frozen
-from jaxembed.training.optimizer import adamw
+from jaxembed.training.freezing import layer_scales, restricted, trainable, with_frozen
+from jaxembed.training.optimizer import adamw, clip_by_global_norm
 
 RATE = optax.constant_schedule(1e-2)
 OPTIONS = {"weight_decay": 0.1, "clip_norm": 0.5}
@@ -135,6 +135,18 @@ def test_the_others_learn_as_if_the_frozen_ones_were_not_there():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), layers_of(found), alone)
     moments = [sum(x.size for x in jax.tree.leaves(s) if x.ndim) for s in (state, its_state)]
     assert moments[0] == moments[1] == 2 * sum(x.size for x in jax.tree.leaves(alone))
+
+
+def test_the_norm_that_clips_is_of_what_learns():
+    params = {"a": jnp.ones(4), "b": jnp.ones(4)}
+    gradients = {"a": jnp.ones(4), "b": 100 * jnp.ones(4)}
+    optimizer = restricted(clip_by_global_norm(1.0), {"a": True, "b": False})
+    optimizer = optax.with_extra_args_support(optimizer)  # as the step gives it the norm of all
+    updates, _ = optimizer.update(
+        gradients, optimizer.init(params), params, grad_norm=optax.tree.norm(gradients)
+    )
+    np.testing.assert_allclose(updates["a"], 0.5)
+    np.testing.assert_array_equal(updates["b"], 0)
 
 
 def test_the_rest_of_a_stack_learns_as_a_stack_of_its_own():

@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import report
 from report import Target
@@ -35,7 +35,6 @@ from sides import in_turns, spread
 HERE = Path(__file__).parent
 PARTS = ("imports", "loading", "tracing", "compiling", "first step", "second step")
 IMPORT_TIME = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")  # of python -X importtime
-TPU_MODEL = "bert-base"
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,8 @@ class Config:
     """On a CPU it takes most of a step's time."""
     topology: str | None = "v5e:4x4"
     """The TPUs that a step is compiled for; None leaves that out."""
+    tpu_model: Literal["tiny", "minilm", "bert-base"] = "bert-base"
+    """The model of that step."""
     tpu_batch: int = 1024
     """Pairs of texts of that step."""
     libtpu: Path = Path(sys.prefix) / "libtpu"
@@ -71,7 +72,8 @@ def main(config: Config) -> int:
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(config, Path(folder))
     targets = held_to(rows)
-    names = ("model", "batch", "tokens", "dropout", "topology", "tpu_batch", "rounds")
+    names = ("model", "batch", "tokens", "dropout", "topology", "tpu_model", "tpu_batch")
+    names += ("rounds",)
     content: dict[str, Any] = {
         "question": "From the start of a process to the first step of its training",
         "settings": {name: getattr(config, name) for name in names},
@@ -82,7 +84,9 @@ def main(config: Config) -> int:
     columns = ["process", *PARTS, "to the first step (min–max)", "of that, to wait for (min–max)"]
     report.save(config.output, "startup", content, columns, list(map(cells, rows)), targets)
     losses = [row["loss"] for row in rows if "loss" in row]
-    if differ := not config.dropout and not math.isclose(min(losses), max(losses), rel_tol=1e-3):
+    if differ := not config.dropout and not math.isclose(
+        min(losses, default=0), max(losses, default=0), rel_tol=1e-3
+    ):
         print(f"the losses of the second step differ: {losses}")
     return int(differ)
 
@@ -108,7 +112,7 @@ def measure(config: Config, folder: Path) -> list[dict[str, Any]]:
             f"{source}, warm": partial(warm, source),
         }
     if config.topology:
-        name = f"{TPU_MODEL} for {config.topology}"
+        name = f"{config.tpu_model} for {config.topology}"
         rows[name] = {}
         calls[name] = partial(tpu_compile, config)
     for name, runs in in_turns(calls, config.rounds).items():
@@ -145,7 +149,7 @@ def first_steps(config: Config, source: str, cache: Path, *options: str) -> dict
 
 def tpu_compile(config: Config) -> dict[str, float]:
     """Compiles a step for TPUs, in a process of its own."""
-    arguments = [TPU_MODEL, config.tpu_batch, config.tokens, config.topology]
+    arguments = [config.tpu_model, config.tpu_batch, config.tokens, config.topology]
     environment = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
     environment["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     return run([HERE / "tpu_compile.py", *arguments], config.libtpu, **environment)[0]["seconds"]

@@ -85,7 +85,7 @@ QUESTIONS = [
     Question(
         "startup",
         "",
-        "--batch 16 --tokens 16 --rounds 1 --topology None",
+        "--batch 16 --tokens 16 --rounds 1 --topology v5e:2x2 --tpu-model tiny --tpu-batch 8",
         without_flax="--sources jaxembed",
         without_libtpu="--topology None",
     ),

@@ -22,7 +22,7 @@ from models import MODELS
 from jaxembed.encoders.families import load_family
 from jaxembed.encoders.pooling import pool
 from jaxembed.objectives import REGISTRY
-from jaxembed.training import adamw, build_train_step, create_state, make_mesh
+from jaxembed.training import abstract_state, adamw, build_train_step, make_mesh
 
 
 def main(model: str, batch: int, tokens: int, topology: str) -> None:
@@ -39,9 +39,7 @@ def main(model: str, batch: int, tokens: int, topology: str) -> None:
     objective = REGISTRY["multiple_negatives_ranking"].build(encode, mesh=mesh)
     optimizer = adamw(lambda step: 1e-5, weight_decay=0.01, clip_norm=1.0)
     step = build_train_step(objective, optimizer, lambda step: 1e-5, mesh)
-    state = jax.eval_shape(
-        lambda params: create_state({"encoder": params}, optimizer, mesh), transformer.params
-    )
+    state = abstract_state({"encoder": transformer.params}, optimizer, mesh)
     of_tokens = jax.ShapeDtypeStruct((batch, tokens), jnp.int32)
     of_ids = jax.ShapeDtypeStruct((batch, 2), jnp.uint32)
     texts = {"input_ids": of_tokens, "attention_mask": of_tokens}

@@ -135,6 +135,18 @@ def test_processes_are_measured_until_their_first_step(tmp_path):
 
 @needs_libtpu
 @pytest.mark.slow
+def test_a_step_is_compiled_for_tpus_as_a_training_starts(tmp_path):
+    flags = ["--model", ROOT / "tests/goldens/encoders/tiny", "--sources", "--rounds", "1"]
+    flags += ["--tokens", "16", "--topology", "v5e:2x2", "--tpu-model", "tiny", "--tpu-batch", "8"]
+    result = run("startup.py", *flags, "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads((tmp_path / "startup.json").read_text())["rows"]
+    assert row["process"] == "tiny for v5e:2x2"
+    assert row["runs"][0]["compiling"] > 0
+
+
+@needs_libtpu
+@pytest.mark.slow
 def test_a_step_is_compiled_for_a_slice_of_tpus(tmp_path):
     flags = ("--topologies", "v5e:2x2", "--rows", "16", "--tokens", "32", "--mini-batch", "8")
     result = run("scaling.py", *flags, "--fsdp", "4", "--output", tmp_path)

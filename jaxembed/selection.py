@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 GROUPS = 32  # of entries that are counted in a byte: less than 128
 
@@ -47,8 +47,8 @@ def among_greatest(x: Float[Array, "n m"], k: int) -> Bool[Array, "n m"]:
     >>> among_greatest(jnp.array([[0.1, 0.7, -2.0, 0.7, 0.9]]), 2)
     Array([[False,  True, False,  True,  True]], dtype=bool)
     """
-    bits, kth = _kth_greatest(x, k)
-    return bits >= kth
+    bits = _ordered_bits(_nan_as_inf(x))
+    return bits >= _kth_greatest(bits, k)
 
 
 def greatest(x: Float[Array, "n m"], k: int) -> Bool[Array, "n m"]:
@@ -57,29 +57,33 @@ def greatest(x: Float[Array, "n m"], k: int) -> Bool[Array, "n m"]:
     >>> greatest(jnp.array([[0.1, 0.7, -2.0, 0.7, 0.9]]), 2)
     Array([[False,  True, False, False,  True]], dtype=bool)
     """
-    bits, kth = _kth_greatest(x, k)
+    bits = _ordered_bits(_nan_as_inf(x))
+    kth = _kth_greatest(bits, k)
     chosen = bits >= kth
 
     def first_of_equals():
-        above, equal = bits > kth, bits == kth
-        room = k - jnp.sum(above, axis=1, keepdims=True)
-        return above | (equal & (jnp.cumsum(equal, axis=1) <= room))
+        above, m = bits > kth, x.shape[1]
+        room = k - jnp.sum(above, axis=1, dtype=jnp.int32)
+        from_the_end = m - lax.broadcasted_iota(jnp.int32, x.shape, 1)
+        place = jnp.where(bits == kth, from_the_end, 0)
+        return above | (place >= _kth_greatest(place, room, range(m + 2)))
 
-    too_many = jnp.any(jnp.sum(chosen, axis=1) > k)  # rare, and slow to mend
+    too_many = jnp.any(jnp.sum(chosen, axis=1) > k)  # rare, and takes longer
     return lax.cond(too_many, first_of_equals, lambda: chosen)
 
 
-def _kth_greatest(x: Float[Array, "n m"], k: int) -> tuple[Array, Array]:
-    """Returns integers in the order of the floats, and the k-th greatest of each row `[n 1]`.
+def _kth_greatest(
+    x: Int[Array, "n m"], k: int | Int[Array, " n"], within: range | None = None
+) -> Int[Array, "n 1"]:
+    """Returns the k-th greatest integer of each row; all are `within` a range and below its last.
 
-    Halves the range of the floats' bit patterns until one is left: `lax.top_k` is slow in long rows
-    on CPUs.
+    Halves the range until one is left: `lax.top_k` is slow in long rows on CPUs.
     """
-    bits = _ordered_bits(jnp.where(jnp.isnan(x), jnp.inf, x))
-    limits = jnp.iinfo(bits.dtype)
-    padding = -bits.shape[1] % GROUPS
-    padded = jnp.pad(bits, ((0, 0), (0, padding)), constant_values=limits.min)
-    groups = padded.reshape(bits.shape[0], GROUPS, -1)
+    limits = jnp.iinfo(x.dtype)
+    least, most = (within[0], within[-1]) if within else (limits.min, limits.max)
+    padding = -x.shape[1] % GROUPS
+    padded = jnp.pad(x, ((0, 0), (0, padding)), constant_values=limits.min)
+    groups = padded.reshape(x.shape[0], GROUPS, -1)
 
     def count(least):  # first in bytes, of which CPUs add many at once
         by_group = jnp.sum(groups >= least[:, None, None], axis=1, dtype=jnp.int8)
@@ -91,9 +95,13 @@ def _kth_greatest(x: Float[Array, "n m"], k: int) -> tuple[Array, Array]:
         enough = count(middle) >= k
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
-    bounds = [jnp.full_like(bits[:, 0], bound) for bound in (limits.min, limits.max)]
-    low, _ = lax.fori_loop(0, limits.bits, halve, tuple(bounds))
-    return bits, low[:, None]
+    bounds = [jnp.full_like(x[:, 0], bound) for bound in (least, most)]
+    low, _ = lax.fori_loop(0, (most - least).bit_length(), halve, tuple(bounds))
+    return low[:, None]
+
+
+def _nan_as_inf(x: Array) -> Array:
+    return jnp.where(jnp.isnan(x), jnp.inf, x)
 
 
 def _ordered_bits(x: Array) -> Array:

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import report
 from models import MODELS, forward_flops
-from peer import ST, Peer
+from peer import ST, DType, Peer
 from pyarrow.parquet import read_table
 from report import Target
 from sides import in_turns, spread
@@ -57,8 +57,8 @@ class Config:
     """Texts that are encoded at once; pairs of a training step."""
     tokens: int | None = None
     """All rows have so many; else the lengths of the embedded texts."""
-    dtype: str = "float32"
-    """float32 or bfloat16."""
+    dtype: DType = "float32"
+    """The precision of both sides."""
     remat: str = "dots"
     """What our side computes again for the gradient: none, dots or full."""
     packing: bool = False

@@ -1,7 +1,7 @@
 """The same fine-tuning by ours and other libraries, each in a fresh process, disk to saved model.
 
 All sides get the same weights, the same texts in the same batches in the same order, the same
-learning rates, no dropout, float32, and all cores. Ours is `scripts/train.py` as users run it.
+learning rates and precision, no dropout, and all cores. Ours is `scripts/train.py` as users run it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peer import HERE, environment
+from peer import HERE, DType, environment
 
 from jaxembed.data import BatchPlan, open_dataset, plain_plan
 from jaxembed.encoders.folder import find
@@ -46,6 +46,7 @@ class FineTune:
     learning_rate: float
     evaluation: dict[str, Any] | None = None
     seed: int = 0
+    dtype: DType = "float32"
     warmup_share: float = 0.1
     weight_decay: float = 0.01
     clip_norm: float = 1.0
@@ -171,6 +172,7 @@ def command_of(wanted: FineTune, folder: Path, flags: Sequence[str]) -> list[str
         "max-seq-length": wanted.max_seq_length,
         "buckets": list(wanted.lengths),
         "seed": wanted.seed,
+        "dtype": wanted.dtype,
         "checkpoint-every": wanted.steps,
         "output": folder / "run",
         "evaluate": "none",

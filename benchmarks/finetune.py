@@ -22,7 +22,7 @@ import plots
 import quality
 import report
 from fine_tuning import OURS, FineTune, run, versions_of
-from peer import ST, PeerFlags
+from peer import ST, SideFlags
 from report import Target
 from sides import in_turns, spread
 
@@ -30,7 +30,7 @@ PARTS = {"first_step_s": "to the first step", "training_s": "all steps", "total_
 
 
 @dataclass(frozen=True)
-class Config(PeerFlags):
+class Config(SideFlags):
     """Measures whole processes."""
 
     model: str = "all-MiniLM-L6-v2"
@@ -51,16 +51,18 @@ def main(config: Config) -> int:
     job = quality.on_wordnet(
         quality.Config(model=config.model, steps=config.steps, batch=config.batch), 0
     )
-    job = replace(job, evaluation=None)
+    job = replace(job, evaluation=None, dtype=config.dtype)
     with tempfile.TemporaryDirectory() as name:
         runs = measure(config, job, interpreters, Path(name))
     first = runs[f"{OURS}, cold"][0]["losses"][: quality.COMPARED]
-    rows = [row_of(side, its, first) for side, its in runs.items()]
+    tolerance = config.tolerance(quality.TOLERANCE)
+    rows = [row_of(side, its, first, tolerance) for side, its in runs.items()]
+    names = ("model", "steps", "batch", "dtype", "rounds")
     firsts = ((side.partition(",")[0], its[0]) for side, its in runs.items())
     content: dict[str, Any] = {
         "question": "A whole fine-tuning, from disk to a saved model",
-        "settings": {name: getattr(config, name) for name in ("model", "steps", "batch", "rounds")},
-        "machine": report.machine(),
+        "settings": {name: getattr(config, name) for name in names},
+        "machine": report.machine(config.dtype),
         "versions": report.versions() | versions_of(firsts),
         "rows": rows,
     }
@@ -95,15 +97,16 @@ def measure(
     return in_turns(calls, config.rounds)
 
 
-def row_of(side: str, runs: list[dict[str, Any]], first: list[float]) -> dict[str, Any]:
+def row_of(
+    side: str, runs: list[dict[str, Any]], first: list[float], tolerance: float
+) -> dict[str, Any]:
     """Collects the times of a side, and whether its first losses are ours."""
     return {
         "side": side,
         **{part: [one[part] for one in runs] for part in PARTS},
         "losses": runs[0]["losses"],
         "agrees": all(
-            abs(a - b) <= quality.TOLERANCE * abs(b)
-            for a, b in zip(runs[0]["losses"], first, strict=False)
+            abs(a - b) <= tolerance * abs(b) for a, b in zip(runs[0]["losses"], first, strict=False)
         ),
     }
 

@@ -17,22 +17,28 @@ from jaxembed.losses import reranking
 Inputs = tuple[dict[str, Any], dict[str, Any]]  # what is differentiated, and what is not
 
 
-def compile_value_and_gradient(workload: Workload) -> Any:
+def compile_value_and_gradient(workload: Workload, dtype: str = "float32") -> Any:
     """Compiles value and gradient from shapes alone; takes the two dictionaries of `inputs`."""
     shapes = {
-        name: jax.ShapeDtypeStruct(drawn.shape, drawn.dtype)
+        name: jax.ShapeDtypeStruct(drawn.shape, dtype_of(workload, name, dtype))
         for name, drawn in workload.drawn.items()
     }
     function = jax.jit(jax.value_and_grad(loss_function(workload)))
     return function.lower(*split(workload, shapes)).compile()
 
 
-def inputs(workload: Workload) -> Inputs:
+def inputs(workload: Workload, dtype: str = "float32") -> Inputs:
     """Draws the arrays and puts them on the device."""
-    arrays = workload.arrays()
+    arrays: dict[str, Any] = workload.arrays()
     for name in arrays:  # one by one, so that no two copies of all are alive
-        arrays[name] = jax.device_put(arrays[name]).block_until_ready()
+        array = jnp.asarray(arrays[name], dtype_of(workload, name, dtype))
+        arrays[name] = array.block_until_ready()
     return split(workload, arrays)
+
+
+def dtype_of(workload: Workload, name: str, dtype: str) -> str:
+    """What is differentiated has the given one."""
+    return workload.drawn[name].dtype if name in workload.keywords else dtype
 
 
 def split(workload: Workload, arrays: Mapping[str, Any]) -> Inputs:

@@ -1,6 +1,6 @@
 """Is value-and-gradient of every loss at least as fast as that of the other libraries?
 
-All sides get the same arrays, n rows of d features in float32, and all cores. First they have to
+All sides get the same arrays, n rows of d features, and all cores. First they have to
 agree on the value and on the norm of the gradient, then they are measured in turns: medians, after
 compilation and warm-up. The libraries' own classes and functions run in the interpreters that are
 given (`python -m benchmarks` makes them); without any, only ours is measured.
@@ -26,7 +26,7 @@ import plots
 import report
 from loss_functions import compile_value_and_gradient, inputs, losses_without_workload
 from loss_workloads import Workload, chosen, workloads
-from peer import ST, Peer, PeerFlags, close, open_peers, versions_of
+from peer import ST, Peer, SideFlags, close, open_peers, versions_of
 from report import Target
 from rich.progress import track
 from sides import in_turns
@@ -38,7 +38,7 @@ OURS = "ours"
 
 
 @dataclass(frozen=True)
-class Config(PeerFlags):
+class Config(SideFlags):
     """Measures the time of value and gradient of every loss."""
 
     only: tuple[str, ...] = ()
@@ -64,8 +64,8 @@ def main(config: Config) -> int:
     peers = open_peers(config, "losses")
     content: dict[str, Any] = {
         "question": "Value and gradient of every loss",
-        "settings": {"n": config.n, "d": config.d, "dtype": "float32", "rounds": config.rounds},
-        "machine": report.machine(),
+        "settings": {"n": config.n, "d": config.d, "dtype": config.dtype, "rounds": config.rounds},
+        "machine": report.machine(config.dtype),
         "versions": report.versions() | versions_of(peers),
     }
     rows = [
@@ -86,22 +86,21 @@ def main(config: Config) -> int:
 def measure(workload: Workload, n: int, config: Config, peers: dict[str, Peer]) -> dict[str, Any]:
     """Compares one loss, then measures all sides in turns."""
     begin = time.perf_counter()
-    function = compile_value_and_gradient(workload)
+    function = compile_value_and_gradient(workload, config.dtype)
     compile_s = time.perf_counter() - begin
-    arrays = inputs(workload)
+    arrays = inputs(workload, config.dtype)
 
     def ours() -> Any:
         return jax.block_until_ready(function(*arrays))
 
     value, gradient = ours()
-    squares = sum(float(jnp.vdot(part, part)) for part in jax.tree.leaves(gradient))
     memory = function.memory_analysis()
-    found = {OURS: {"value": float(value), "gradient_norm": math.sqrt(squares)}}
+    found = {OURS: {"value": float(value), "gradient_norm": norm(gradient)}}
     calls: dict[str, Callable[[], float]] = {
         OURS: partial(seconds_per_call, ours, enough_repeats(ours))
     }
     for name, peer in peers.items():
-        answer = peer.ask(load=workload.name, n=n, d=config.d)
+        answer = peer.ask(load=workload.name, n=n, d=config.d, dtype=config.dtype)
         if answer.pop("known"):
             found[name], calls[name] = answer, partial(their_seconds, peer, workload.name)
 
@@ -115,12 +114,18 @@ def measure(workload: Workload, n: int, config: Config, peers: dict[str, Peer]) 
         + memory.output_size_in_bytes,
         "found": found,
         "agrees": all(
-            math.isclose(theirs[fact], found[OURS][fact], rel_tol=TOLERANCE)
+            math.isclose(theirs[fact], found[OURS][fact], rel_tol=config.tolerance(TOLERANCE))
             for theirs in found.values()
             for fact in found[OURS]
         ),
         "seconds": in_turns(calls, config.rounds, patience_s=PATIENCE_S),
     }
+
+
+def norm(arrays: Any) -> float:
+    """The Euclidean one of all entries."""
+    whole = (part.astype(jnp.float32) for part in jax.tree.leaves(arrays))
+    return math.sqrt(sum(float(jnp.vdot(part, part)) for part in whole))
 
 
 def their_seconds(peer: Peer, name: str) -> float:

@@ -8,10 +8,11 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 HERE = Path(__file__).parent
 ST, REPRESENTAX = "sentence-transformers", "representax"
+DType = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,23 @@ class PeerFlags:
             if python and not shutil.which(python):
                 raise ValueError(f"{flags[library]} must be an interpreter; got {python}")
         return {library: python for library, python in given.items() if python}
+
+
+@dataclass(frozen=True)
+class SideFlags(PeerFlags):
+    """And the precision of all sides."""
+
+    dtype: DType = "float32"
+    """The precision of all sides. In bfloat16 PyTorch alone is beside ours, on the same device."""
+
+    @property
+    def interpreters(self) -> dict[str, Path]:
+        given = super().interpreters
+        return given if self.dtype == "float32" else {ST: given[ST]} if ST in given else {}
+
+    def tolerance(self, of_float32: float) -> float:
+        """How far the sides may be apart, relatively."""
+        return of_float32 if self.dtype == "float32" else 5e-2
 
 
 class Peer:

@@ -8,7 +8,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -126,7 +126,12 @@ def save(
     rows: list[list[str]],
     targets: Sequence[Target] = (),
 ) -> None:
-    """Prints the table and which targets are met; writes both as Markdown, and all as JSON."""
+    """Prints the table and which targets are met; writes both as Markdown, and all as JSON.
+
+    Bounds are those of float32.
+    """
+    if content["settings"].get("dtype", "float32") != "float32":
+        targets = [replace(target, at_least=None, at_most=None) for target in targets]
     content["targets"] = [asdict(target) | {"met": target.met} for target in targets]
     content["table"] = {"columns": columns, "rows": rows}
     facts = [sentence(content[part]) for part in ("settings", "machine", "versions")]

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import report
+from peer import DType
 from report import Target
 from sides import in_turns, spread
 
@@ -51,6 +52,8 @@ class Config:
     """Every text is padded or cut to so many."""
     dropout: bool = False
     """On a CPU it takes most of a step's time."""
+    dtype: DType = "float32"
+    """The precision of the step here; that for TPUs has bfloat16."""
     topology: str | None = "v5e:4x4"
     """The TPUs that a step is compiled for; None leaves that out."""
     tpu_model: Literal["tiny", "minilm", "bert-base"] = "bert-base"
@@ -72,20 +75,21 @@ def main(config: Config) -> int:
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(config, Path(folder))
     targets = held_to(rows)
-    names = ("model", "batch", "tokens", "dropout", "topology", "tpu_model", "tpu_batch")
-    names += ("rounds",)
+    names = ("model", "batch", "tokens", "dropout", "dtype", "topology")
+    names += ("tpu_model", "tpu_batch", "rounds")
     content: dict[str, Any] = {
         "question": "From the start of a process to the first step of its training",
         "settings": {name: getattr(config, name) for name in names},
-        "machine": report.machine(),
+        "machine": report.machine(config.dtype),
         "versions": report.versions(),
         "rows": rows,
     }
     columns = ["process", *PARTS, "to the first step (min–max)", "of that, to wait for (min–max)"]
     report.save(config.output, "startup", content, columns, list(map(cells, rows)), targets)
+    tolerance = 1e-3 if config.dtype == "float32" else 5e-2
     losses = [row["loss"] for row in rows if "loss" in row]
     if differ := not config.dropout and not math.isclose(
-        min(losses, default=0), max(losses, default=0), rel_tol=1e-3
+        min(losses, default=0), max(losses, default=0), rel_tol=tolerance
     ):
         print(f"the losses of the second step differ: {losses}")
     return int(differ)
@@ -136,6 +140,7 @@ def first_steps(config: Config, source: str, cache: Path, *options: str) -> dict
         "buckets": [config.tokens],
         "split_lengths": False,
         "dropout": config.dropout,
+        "dtype": config.dtype,
     }
     script = [*options, HERE / "first_steps.py", time.time(), cache, json.dumps(flags)]
     answer, errors = run(script, HERE.parent / "scripts")

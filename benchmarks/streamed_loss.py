@@ -30,9 +30,9 @@ import numpy as np
 import plots
 import report
 from jax import Array, lax
-from loss_time import TOLERANCE
+from loss_time import TOLERANCE, norm, their_seconds
 from loss_workloads import workloads
-from peer import REPRESENTAX, ST, Peer, PeerFlags, close, open_peers, versions_of
+from peer import REPRESENTAX, ST, Peer, SideFlags, close, open_peers, versions_of
 from report import Target
 from sides import in_turns, resident_growth, spread
 from timing import enough_repeats, seconds_per_call
@@ -56,7 +56,7 @@ PATIENCE_S = 60.0  # no further round of a size after so long
 
 
 @dataclass(frozen=True)
-class Config(PeerFlags):
+class Config(SideFlags):
     """Measures the streamed ranking loss beside its matrix products."""
 
     n: tuple[int, ...] = (8192,)
@@ -76,11 +76,11 @@ class Config(PeerFlags):
 def main(config: Config) -> int:
     """Measures and reports; returns 1 if the sides disagree anywhere."""
     peers = open_peers(config, "losses")
-    settings = {name: getattr(config, name) for name in ("n", "d", "block_size", "rounds")}
+    settings = {name: getattr(config, name) for name in ("n", "d", "block_size", "dtype", "rounds")}
     content: dict[str, Any] = {
         "question": "Value and gradient of the ranking loss, beside its matrix products alone",
-        "settings": settings | {"dtype": "float32"},
-        "machine": report.machine(),
+        "settings": settings,
+        "machine": report.machine(config.dtype),
         "versions": report.versions() | versions_of(peers),
     }
     rows: list[dict[str, Any]] = []
@@ -103,8 +103,8 @@ def main(config: Config) -> int:
 def measure(n: int, config: Config, peers: dict[str, Peer]) -> dict[str, dict[str, Any]]:
     """Compiles and checks all sides, then measures them in turns."""
     (workload,) = (row for row in workloads(n, config.d) if row.name == LOSS)
-    arrays = {name: jax.device_put(array) for name, array in workload.arrays().items()}
-    pair = (arrays["anchors"], arrays["positives"])
+    arrays = workload.arrays()
+    pair = tuple(jnp.asarray(arrays[name], config.dtype) for name in ("anchors", "positives"))
     dense = n <= config.dense_limit
 
     losses: dict[str, int | None] = {f"block_size={config.block_size}": config.block_size}
@@ -130,18 +130,21 @@ def measure(n: int, config: Config, peers: dict[str, Peer]) -> dict[str, dict[st
         call = partial(wait, program, arguments[name])
         calls[name] = partial(seconds_per_call, call, enough_repeats(call))
         if name in losses:
-            sides[name]["resident_growth"] = resident_growth(call)
+            on_host = jax.default_backend() == "cpu"
+            growth = resident_growth(call) if on_host else sides[name]["temporaries"]
+            sides[name]["resident_growth"] = growth
     theirs = [(ST, ST, LOSS), (REPRESENTAX, REPRESENTAX, LOSS)] if dense else []
     for side, library, loss in [*theirs, (f"{REPRESENTAX}, tiled", REPRESENTAX, TILED)]:
         if library in peers:
             ask = peers[library].ask
-            answer = ask(load=loss, n=n, d=config.d, block=config.block_size)
+            request = {"n": n, "d": config.d, "block": config.block_size}
+            answer = ask(load=loss, **request, dtype=config.dtype)
             sides[side] = row_of(side, n, config, None) | answer | ask(grow=loss)
             calls[side] = partial(their_seconds, peers[library], loss)
-    first = next(iter(losses))
+    first, tolerance = next(iter(losses)), config.tolerance(TOLERANCE)
     for row in sides.values():
         row["agrees"] = all(
-            math.isclose(row.get(name, sides[first][name]), sides[first][name], rel_tol=TOLERANCE)
+            math.isclose(row.get(name, sides[first][name]), sides[first][name], rel_tol=tolerance)
             for name in ("value", "gradient_norm")
         )
 
@@ -159,10 +162,6 @@ def measure(n: int, config: Config, peers: dict[str, Peer]) -> dict[str, dict[st
     for row in sides.values():
         row["share_in_blocks"] = rate(row) / rate(sides[BLOCKED])
     return sides
-
-
-def their_seconds(peer: Peer, loss: str) -> float:
-    return peer.ask(measure=loss)["seconds"]
 
 
 def value_and_gradient(block_size: int | None) -> Callable[..., Any]:
@@ -201,10 +200,6 @@ def compile_for(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def wait(program: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     return jax.block_until_ready(program(*arguments))
-
-
-def norm(arrays: Any) -> float:
-    return math.sqrt(sum(float(jnp.vdot(x, x)) for x in jax.tree.leaves(arrays)))
 
 
 def rate(row: dict[str, Any]) -> float:

@@ -3,6 +3,7 @@
     python -m benchmarks                    # everything; some hours, and nothing else should run
     python -m benchmarks --quick            # the same with tiny sizes, to see that it runs
     python -m benchmarks --only loss_time streamed_loss --peers sentence-transformers
+    python -m benchmarks --dtype bfloat16   # questions of speed, on a GPU beside PyTorch there
 
 Each question is one file, which runs in a process of its own and says what it measures in --help.
 Peers get environments, made once. In the output folder are then for each question a table (.md),
@@ -25,6 +26,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from environments import ENVIRONMENTS, open_environment
+from peer import ST, DType
 from regression import check
 from summary import write_report
 
@@ -50,6 +52,7 @@ class Question:
     without_flax: str = ""  # flags where there are no Flax models of transformers
     missing: Callable[[], str | None] = lambda: None  # says what it lacks here
     without_libtpu: str = ""
+    knows_dtype: bool = False
 
 
 def no_libtpu() -> str | None:
@@ -60,27 +63,36 @@ TINY = "--batch 8 --rounds 1"
 BOTH = ("sentence-transformers", "representax")
 QUESTIONS = [
     Question("programs"),
-    Question("loss_time", "--n 256 1024 4096", "--n 128 --d 32 --rounds 3", BOTH),
+    Question("loss_time", "--n 256 1024 4096", "--n 128 --d 32 --rounds 3", BOTH, knows_dtype=True),
     Question("loss_memory", "--run", "--n 64 --d 32 --only ranking cosent gist"),
     Question(
         "streamed_loss",
         "--n 1024 2048 4096 8192 16384 32768 65536",
         "--n 256 512 --d 64 --block-size 128 --rounds 3",
         BOTH,
+        knows_dtype=True,
     ),
-    Question("cached_step", "--batch 64 256", "--batch 16 --chunk 8 --tokens 16 --rounds 3", BOTH),
+    Question(
+        "cached_step",
+        "--batch 64 256",
+        "--batch 16 --chunk 8 --tokens 16 --rounds 3",
+        BOTH,
+        knows_dtype=True,
+    ),
     Question(
         "text_speed",
         "--models all-MiniLM-L6-v2 bert-base",
         "--texts 64 --batch 16 --steps 1 --rounds 3",
         BOTH,
         without_flax="--sides ours 'ours, packed'",
+        knows_dtype=True,
     ),
     Question(
         "encoder_speed",
         "--models minilm bert-base",
         "--models tiny --batch 8 --rounds 3",
         ("sentence-transformers",),
+        knows_dtype=True,
     ),
     Question(
         "startup",
@@ -88,8 +100,9 @@ QUESTIONS = [
         "--batch 16 --tokens 16 --rounds 1 --topology v5e:2x2 --tpu-model tiny --tpu-batch 8",
         without_flax="--sources jaxembed",
         without_libtpu="--topology None",
+        knows_dtype=True,
     ),
-    Question("finetune", "", "--steps 8 --batch 16 --rounds 1", BOTH),
+    Question("finetune", "", "--steps 8 --batch 16 --rounds 1", BOTH, knows_dtype=True),
     Question("feeding", "", "--quick", ("sentence-transformers",)),
     Question("mining", "", "--rows 2000 --baseline-queries 500"),
     Question(
@@ -123,7 +136,10 @@ class Config:
     encoder_speed, startup, finetune, feeding, mining, scaling, quality, checkpoints,
     objectives_learn, mined_negatives, evaluations, mteb_scores. All if empty."""
     peers: tuple[Peer, ...] = ("sentence-transformers", "representax", "flax-transformers", "mteb")
-    """The libraries beside ours; none for none. They compute on CPUs, and ours beside them too."""
+    """The libraries beside ours; none for none."""
+    dtype: DType = "float32"
+    """In float32 the libraries compute on the CPU, and ours beside them too. In bfloat16 the
+    questions of speed are asked on the GPU, where there is one, beside PyTorch alone."""
     quick: bool = False
     """Takes tiny sizes, to see that it runs, and leaves out what has no small form; minutes."""
     check: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
@@ -132,12 +148,13 @@ class Config:
     environments: Path = Path("runs/environments")
     """Where the peers are installed."""
     output: Path | None = None
-    """Where tables, values, pictures and the report are written: runs/benchmarks if None, and
-    runs/benchmarks-quick with --quick."""
+    """Where tables, values, pictures and the report are written: runs/benchmarks if None, with
+    -bfloat16 and -quick behind it as asked for."""
 
     @property
     def folder(self) -> Path:
-        return self.output or Path("runs/benchmarks-quick" if self.quick else "runs/benchmarks")
+        dtype = "" if self.dtype == "float32" else f"-{self.dtype}"
+        return self.output or Path(f"runs/benchmarks{dtype}{'-quick' if self.quick else ''}")
 
 
 def run_command() -> None:
@@ -156,6 +173,9 @@ def main(config: Config) -> int:
         raise ValueError(f"there is no question {unknown[0]}; there are {', '.join(names)}")
     chosen = [one for one in QUESTIONS if not config.only or one.name in config.only]
     wanted = {name for question in chosen for name in question.peers}
+    if config.dtype != "float32":
+        chosen = [question for question in chosen if question.knows_dtype]
+        wanted &= {ST}
     pythons, lacking = {}, []
     for name in ENVIRONMENTS:
         if name in config.peers and name in wanted:
@@ -192,7 +212,9 @@ def answered(question: Question, config: Config, pythons: dict[str, Path]) -> bo
         words += shlex.split(group)
     for name in peers:
         words += [PYTHON_FLAGS[name], str(pythons[name])]
-    seen = os.environ | ({"JAX_PLATFORMS": "cpu"} if peers else {})  # where the peers compute
+    words += ["--dtype", config.dtype] if question.knows_dtype else []
+    on_cpu = peers and config.dtype == "float32"  # where the peers compute
+    seen = os.environ | ({"JAX_PLATFORMS": "cpu"} if on_cpu else {})
     log = config.folder / f"{question.name}.log"
     (config.folder / f"{question.name}.json").unlink(missing_ok=True)  # what is old answers nothing
     print(f"{question.name} …", end=" ", flush=True)

@@ -1,6 +1,6 @@
 """How many texts a second are encoded, and pairs a second trained on, from text to result?
 
-The real all-MiniLM-L6-v2 on texts of the embedded data, in float32: everything that a user waits
+The real all-MiniLM-L6-v2 on texts of the embedded data: everything that a user waits
 for, tokenizing and padding included, after each shape has been compiled. Sides: our own
 transformers, with the longest texts of a column apart and with texts packed; transformers' Flax
 model in the same pipeline; the other libraries. Embeddings and losses must agree. A training step
@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import plots
 import report
 from models import forward_flops, open_model
 from objectives_data import distinct
-from peer import ST, Peer, PeerFlags, close, open_peers, versions_of
+from peer import ST, Peer, SideFlags, close, open_peers, versions_of
 from report import Target
 from sides import in_turns, spread
 from timing import seconds_for
@@ -53,7 +54,7 @@ SIDES = {
 
 
 @dataclass(frozen=True)
-class Config(PeerFlags):
+class Config(SideFlags):
     """Measures encoding and training from texts."""
 
     models: tuple[str, ...] = ("all-MiniLM-L6-v2",)
@@ -90,7 +91,7 @@ def main(config: Config) -> int:
     everything = open_dataset("wordnet-gloss")
     data = everything.select(distinct(everything, config.batch * config.steps))
     corpus = everything["positive"][-config.texts :]
-    machine = report.machine()
+    machine = report.machine(config.dtype)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in config.models:
@@ -99,7 +100,7 @@ def main(config: Config) -> int:
     close(peers)
     for row in rows:
         row["share_of_limit"] = row["flops"] / row["median_s"] / machine["matmul_gflop_per_s"] / 1e9
-    names = ("models", "sides", "texts", "batch", "steps", "rounds")
+    names = ("models", "sides", "texts", "batch", "steps", "dtype", "rounds")
     content: dict[str, Any] = {
         "question": "From texts to embeddings and to trained steps",
         "settings": {name: value for name, value in asdict(config).items() if name in names},
@@ -126,7 +127,7 @@ def measure(
     sides = {side: ours(config, model, data, corpus, **SIDES[side]) for side in config.sides}
     sides |= {side: theirs(config, model, data, corpus, peer) for side, peer in peers.items()}
     first = next(iter(sides.values()))
-    scale = np.abs(first.embeddings).max()
+    scale, tolerance = np.abs(first.embeddings).max(), config.tolerance(TOLERANCE)
     settings = json.loads((model / "config.json").read_text())
     calls = {
         f"{side}/{call}": getattr(its, call)
@@ -146,8 +147,8 @@ def measure(
             "tokens": first.tokens[call],
             "padding_share": 1 - first.tokens[call] / places,
             "flops": flops * (1 if call == "encode" else 3),
-            "agrees": bool(np.abs(its.embeddings - first.embeddings).max() < TOLERANCE * scale)
-            and abs(its.loss - first.loss) < TOLERANCE * first.loss,
+            "agrees": bool(np.abs(its.embeddings - first.embeddings).max() < tolerance * scale)
+            and abs(its.loss - first.loss) < tolerance * first.loss,
         })  # fmt: skip
     return rows
 
@@ -156,7 +157,8 @@ def ours(
     config: Config, model: Path, data: Any, corpus: list[str], *, source: str, packing: bool
 ) -> Side:
     """Builds the calls of one of our sides, and takes a first of each."""
-    encoder = jaxembed.load(model, dropout=False, source=source)
+    dtype = jnp.dtype(config.dtype)
+    encoder = jaxembed.load(model, dropout=False, source=source, dtype=dtype)
     task = open_task(
         Networks(encoder),
         as_sum("multiple_negatives_ranking"),
@@ -232,6 +234,7 @@ def theirs(config: Config, model: Path, data: Any, corpus: list[str], peer: Peer
             model=str(model),
             texts=str(file),
             batch=config.batch,
+            dtype=config.dtype,
             learning_rate=LEARNING_RATE,
             lengths=[length for length in BUCKETS if length <= limit],
         )

@@ -56,6 +56,16 @@ def test_a_question_is_answered_and_reported(tmp_path):
     assert again.returncode == 0, again.stdout  # the compiled figures are the same
 
 
+def test_questions_of_speed_are_asked_in_bfloat16(tmp_path):
+    flags = ("--quick", "--only", "streamed_loss", "mining", "--peers", "none")
+    result = suite(*flags, "--dtype", "bfloat16", "--output", tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "mining" not in result.stdout
+    found = json.loads((tmp_path / "streamed_loss.json").read_text())
+    assert found["settings"]["dtype"] == "bfloat16"
+    assert all(target["met"] is None for target in found["targets"])  # bounds are of float32
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

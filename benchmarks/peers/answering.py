@@ -28,7 +28,9 @@ def serve(answer: Answer, packages: Sequence[str], **facts: Any) -> None:
         print(json.dumps(answer(json.loads(line))), file=pipe, flush=True)
 
 
-def with_steps(load: Callable[[Request], Step]) -> Answer:
+def with_steps(
+    load: Callable[[Request], Step], memory_growth: Callable[..., int | None] = resident_growth
+) -> Answer:
     """Answers `{"load": name, …}` and `{"measure": name}` of training steps.
 
     `load` builds a step, which returns the loss and the norm of its gradient before clipping.
@@ -40,7 +42,7 @@ def with_steps(load: Callable[[Request], Step]) -> Answer:
             return {"seconds": seconds_per_call(*steps[request["measure"]])}
         step = load(request)
         value, norm = step()
-        growth = resident_growth(step)
+        growth = memory_growth(step)
         steps[request["load"]] = step, enough_repeats(step)
         return {"loss": value, "gradient_norm": norm, "resident_growth": growth}
 

@@ -31,6 +31,7 @@ from sentence_transformers.sentence_transformer.evaluation import (
     InformationRetrievalEvaluator,
 )
 from torch.utils.data import SequentialSampler
+from torch_precision import DEVICE, FACTS, ON_GPU
 from transformers import TrainerCallback
 
 IMPORTED, START = time.time(), float(sys.argv[1])
@@ -104,7 +105,7 @@ def in_order(dataset, **options):
 def main():
     request = json.loads(Path(sys.argv[2]).read_text())
     torch.set_num_threads(os.cpu_count() or 1)
-    model = SentenceTransformer(request["model"], device="cpu")
+    model = SentenceTransformer(request["model"], device=DEVICE)
     model.max_seq_length = request["max_seq_length"]
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -129,7 +130,8 @@ def main():
             save_steps=request.get("save_every", 1),
             report_to="none",
             disable_tqdm=True,
-            use_cpu=True,
+            bf16=request["dtype"] == "bfloat16",
+            use_cpu=not ON_GPU,
         ),
         train_dataset=Dataset.from_dict(columns),
         loss=LOSSES[request["loss"]](model),
@@ -141,7 +143,7 @@ def main():
     packages = ("torch", "sentence-transformers", "transformers")
     print(json.dumps({
         "versions": {
-            **{"python": platform.python_version(), "threads": torch.get_num_threads()},
+            **{"python": platform.python_version(), "threads": torch.get_num_threads()} | FACTS,
             **{name: version(name) for name in packages},
         },
         "losses": watch.losses,

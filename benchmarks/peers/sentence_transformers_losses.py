@@ -26,9 +26,9 @@ from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.sentence_transformer.losses.contrastive import SiameseDistanceMetric
 from sentence_transformers.sparse_encoder import losses as sparse
 from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder
-from sides import resident_growth
 from timing import enough_repeats, seconds_per_call
 from torch import Tensor, nn
+from torch_precision import DEVICE, FACTS, finish, memory_growth, precision, prepare
 from transformers import PreTrainedTokenizerBase
 
 Columns = list[Tensor]
@@ -40,7 +40,7 @@ Prepare = Callable[[Columns, Given, dict[str, Any]], Compute]
 class Same(nn.Module):
     """Stands for a model: hands back the features it is given."""
 
-    device = torch.device("cpu")
+    device = torch.device(DEVICE)
 
     def forward(self, features: Given, **_: Any) -> Given:
         return features
@@ -64,7 +64,7 @@ class Scores(CrossEncoder):
     """Stands for a reranker: the document of a pair is the number of its column of scores."""
 
     num_labels = 1
-    device = torch.device("cpu")
+    device = torch.device(DEVICE)
 
     def __init__(self, columns: Columns):
         nn.Module.__init__(self)
@@ -274,22 +274,20 @@ STACKED = {"negatives", "candidates", "documents"}
 STACKED_SCORES = {"reranking.margin_mse_loss", "reranking.multiple_negatives_ranking_loss"}
 
 
-def load(workload: Workload) -> tuple[Callable[[], Tensor], Columns]:
+def load(workload: Workload, dtype: str) -> tuple[Callable[[], Tensor], Columns]:
     """Returns a call, forward and backward, that gives the value; and what it differentiates."""
-    arrays = workload.arrays()
+    arrays = {name: torch.from_numpy(a).to(DEVICE) for name, a in workload.arrays().items()}
+    given = getattr(torch, dtype)
     columns: Columns = []
     for name in workload.embeddings:
-        array = torch.from_numpy(arrays[name])
+        array = arrays[name].to(given)
         stacked = (name in STACKED and array.ndim > 2) or workload.loss in STACKED_SCORES
         parts = array.unbind(1) if stacked else [array]
         columns += [nn.Parameter(part.contiguous()) for part in parts]
-    parameters = {
-        name: nn.Parameter(torch.from_numpy(arrays[name])) for name in workload.parameters
-    }
-    keywords = {name: torch.from_numpy(arrays[name]) for name in workload.keywords}
+    parameters = {name: nn.Parameter(arrays[name].to(given)) for name in workload.parameters}
     keywords = {
-        name: value.long() if value.dtype == torch.int32 else value
-        for name, value in keywords.items()
+        name: arrays[name].long() if arrays[name].dtype == torch.int32 else arrays[name]
+        for name in workload.keywords
     }
     compute = PEERS[workload.loss](columns, {**keywords, **parameters}, dict(workload.settings))
     differentiated = [*columns, *parameters.values()]
@@ -297,9 +295,11 @@ def load(workload: Workload) -> tuple[Callable[[], Tensor], Columns]:
     def call() -> Tensor:
         for tensor in differentiated:
             tensor.grad = None
-        value: Any = compute()
+        with precision(dtype):
+            value: Any = compute()
         value = sum(value.values()) if isinstance(value, dict) else value
         value.backward()
+        finish()
         return value.detach()
 
     return call, differentiated
@@ -311,7 +311,7 @@ def answer(request: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
         workload = table[request["load"]]
         if workload.loss not in PEERS:
             return {"known": False}
-        state["call"], differentiated = load(workload)
+        state["call"], differentiated = load(workload, request["dtype"])
         value = float(state["call"]())
         squares = sum(
             float(tensor.grad.double().square().sum())
@@ -321,16 +321,19 @@ def answer(request: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
         state["repeats"] = enough_repeats(state["call"])
         return {"known": True, "value": value, "gradient_norm": math.sqrt(squares)}
     if "grow" in request:
-        return {"resident_growth": resident_growth(state["call"])}
+        return {"resident_growth": memory_growth(state["call"])}
     return {"seconds": seconds_per_call(state["call"], state["repeats"])}
 
 
 def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
+    prepare()
     state: dict[str, Any] = {}
     packages = ("torch", "sentence-transformers", "transformers", "numpy")
-    serve(lambda request: answer(request, state), packages, threads=torch.get_num_threads())
+    serve(
+        lambda request: answer(request, state), packages, threads=torch.get_num_threads(), **FACTS
+    )
 
 
 if __name__ == "__main__":

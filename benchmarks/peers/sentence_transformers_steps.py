@@ -9,7 +9,6 @@ as the library's trainer takes it.
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from typing import Any
 
@@ -21,12 +20,13 @@ from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
     MultipleNegativesRankingLoss,
 )
+from torch_precision import DEVICE, FACTS, finish, memory_growth, precision, prepare
 from transformers.utils.logging import disable_progress_bar
 
 
 def load(request: dict[str, Any]) -> Step:
     """Builds a step; it returns the loss and the norm of its gradient before clipping."""
-    model = SentenceTransformer(request["model"], device="cpu")
+    model = SentenceTransformer(request["model"], device=DEVICE)
     if request["chunk"] is None:
         loss = MultipleNegativesRankingLoss(model)
     else:
@@ -35,7 +35,7 @@ def load(request: dict[str, Any]) -> Step:
     columns: dict[str, dict[str, torch.Tensor]] = {}
     for name, array in np.load(request["tokens"]).items():
         column, entry = name.split("/")
-        columns.setdefault(column, {})[entry] = torch.from_numpy(array).long()
+        columns.setdefault(column, {})[entry] = torch.from_numpy(array).long().to(DEVICE)
     parameters = [*model.parameters()]
     groups = [
         {"params": [x for x in parameters if x.ndim > 1], "weight_decay": request["weight_decay"]},
@@ -45,11 +45,13 @@ def load(request: dict[str, Any]) -> Step:
 
     def step() -> tuple[float, float]:
         features = [dict(columns[name]) for name in ("anchors", "positives")]
-        value = loss(features, None)
+        with precision(request["dtype"]):
+            value = loss(features, None)
         value.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, request["clip_norm"])
         optimizer.step()
         optimizer.zero_grad()
+        finish()
         return value.item(), norm.item()
 
     return step
@@ -59,9 +61,9 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     disable_progress_bar()
-    torch.set_num_threads(os.cpu_count() or 1)  # as many as JAX takes
+    prepare()
     packages = ("torch", "sentence-transformers", "transformers", "numpy")
-    serve(with_steps(load), packages, threads=torch.get_num_threads())
+    serve(with_steps(load, memory_growth), packages, threads=torch.get_num_threads(), **FACTS)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from answering import serve, with_calls
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from torch_precision import DEVICE, FACTS, finish, precision, prepare
 from transformers.utils.logging import disable_progress_bar
 
 
@@ -25,7 +25,7 @@ def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
     """Builds the two calls and takes a first of each."""
     texts = json.loads(Path(request["texts"]).read_text())
     batch = request["batch"]
-    model = SentenceTransformer(request["model"], device="cpu")
+    model = SentenceTransformer(request["model"], device=DEVICE)
     loss = MultipleNegativesRankingLoss(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=request["learning_rate"], fused=True)
     shapes: list[list[int]] = []
@@ -39,19 +39,26 @@ def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
     model.preprocess = spied
 
     def encode() -> Any:
-        return model.encode(texts["corpus"], batch_size=batch, show_progress_bar=False)
+        with precision(request["dtype"]):
+            return model.encode(texts["corpus"], batch_size=batch, show_progress_bar=False)
 
     def train() -> float:
         loss.eval()  # no dropout, as on the other side
         total = 0.0
         for start in range(0, len(texts["pairs"][0]), batch):
             columns = [model.preprocess(column[start : start + batch]) for column in texts["pairs"]]
-            value = loss(columns, None)
+            columns = [
+                {name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in column.items()}
+                for column in columns
+            ]
+            with precision(request["dtype"]):
+                value = loss(columns, None)
             value.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             total += value.item()
+        finish()
         return total
 
     embeddings, of_encode = encode(), [*shapes]
@@ -69,9 +76,9 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     disable_progress_bar()
-    torch.set_num_threads(os.cpu_count() or 1)
+    prepare()
     packages = ("torch", "sentence-transformers", "transformers")
-    serve(with_calls(load), packages, threads=torch.get_num_threads())
+    serve(with_calls(load), packages, threads=torch.get_num_threads(), **FACTS)
 
 
 if __name__ == "__main__":

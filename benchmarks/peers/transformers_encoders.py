@@ -7,7 +7,6 @@ loss of a first step, and `{"measure": "encode" or "train"}` with the seconds of
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from typing import Any
 
@@ -15,19 +14,17 @@ import numpy as np
 import torch
 from answering import serve
 from timing import enough_repeats, seconds_per_call
+from torch_precision import DEVICE, FACTS, finish, precision, prepare
 from transformers import AutoModel
 
 
 def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
     """Builds the two calls over the tokens of a file."""
-    cuda = torch.cuda.is_available()
-    device = "cuda" if cuda else "cpu"
-    model = AutoModel.from_pretrained(request["model"], attn_implementation="sdpa").to(device)
+    model = AutoModel.from_pretrained(request["model"], attn_implementation="sdpa").to(DEVICE)
     model.eval()  # no dropout, as on the other side
-    half = request["dtype"] == "bfloat16"
     tokens = [
         {
-            name: torch.from_numpy(arrays[f"{column}/{name}"]).long().to(device)
+            name: torch.from_numpy(arrays[f"{column}/{name}"]).long().to(DEVICE)
             for name in ("input_ids", "attention_mask")
         }
         for arrays in [np.load(request["tokens"])]
@@ -36,7 +33,7 @@ def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
     def embed(columns: dict[str, torch.Tensor]) -> torch.Tensor:
-        with torch.autocast(device, torch.bfloat16, enabled=half):
+        with precision(request["dtype"]):
             hidden = model(**columns).last_hidden_state
         mask = columns["attention_mask"][..., None]
         return (hidden.float() * mask).sum(1) / mask.sum(1)
@@ -44,20 +41,18 @@ def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
     def encode() -> torch.Tensor:
         with torch.inference_mode():
             out = embed(tokens[0])
-        if cuda:
-            torch.cuda.synchronize()
+        finish()
         return out
 
     def train() -> float:
         left, right = (torch.nn.functional.normalize(embed(columns)) for columns in tokens)
-        target = torch.arange(len(left), device=device)
+        target = torch.arange(len(left), device=DEVICE)
         loss = torch.nn.functional.cross_entropy(20 * left @ right.T, target)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if cuda:
-            torch.cuda.synchronize()
+        finish()
         return loss.item()
 
     embeddings = encode().float().cpu().numpy()
@@ -71,8 +66,7 @@ def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.backends.cuda.matmul.allow_tf32 = False
+    prepare()
     calls: dict[str, Any] = {}
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -80,8 +74,7 @@ def main() -> None:
             return load(request, calls)
         return {"seconds": seconds_per_call(*calls[request["measure"]])}
 
-    gpu = {"device": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    serve(answer, ("torch", "transformers"), threads=torch.get_num_threads(), **gpu)
+    serve(answer, ("torch", "transformers"), threads=torch.get_num_threads(), **FACTS)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,9 @@ import plots
 import report
 from loss_time import TOLERANCE, their_seconds
 from peer import Peer, SideFlags, close, open_peers, versions_of
+from program_figures import call_memory, figures
 from report import Target
-from sides import in_turns, resident_growth, spread
+from sides import in_turns, spread
 from timing import enough_repeats, seconds_per_call
 
 from jaxembed.data import (
@@ -45,7 +46,6 @@ from jaxembed.encoders import Encoder, load
 from jaxembed.encoders.folder import find
 from jaxembed.objectives import REGISTRY
 from jaxembed.training import adamw, batch_sharding, build_train_step, create_state, make_mesh
-from jaxembed.training.compiled import ProgramCost, program_cost
 
 OBJECTIVE = REGISTRY["multiple_negatives_ranking"]
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 2e-5, 0.01, 1.0
@@ -88,16 +88,10 @@ class Step:
         begin = time.perf_counter()
         self.program = step.lower(self.state, self.batch, self.key).compile()
         self.compile_s = time.perf_counter() - begin
-        self.cost: ProgramCost = program_cost(self.program)
 
     def __call__(self) -> dict[str, Any]:
         self.state, metrics = self.program(self.state, self.batch, self.key)
         return jax.block_until_ready(metrics)
-
-    def measure_memory(self) -> int | None:
-        """Measures what a step takes on CPUs; on other devices its program says so."""
-        on_host = jax.default_backend() == "cpu"
-        return resident_growth(self) if on_host else self.cost.temporary_bytes
 
 
 def main(config: Config) -> int:
@@ -155,10 +149,9 @@ def measure(
             **{"library": OURS, "kind": kind, "batch": size, "padding": 1 - float(np.mean(real))},
             "loss": float(metrics["loss"]),
             "gradient_norm": float(metrics["grad_norm"]),
-            "resident_growth": step.measure_memory(),
+            "resident_growth": call_memory(step, step.program),
             "compile_s": step.compile_s,
-            "flops": step.cost.flops,
-            "temporaries": step.cost.temporary_bytes,
+            **figures(step.program),
         }
         calls[f"{OURS}, {kind}"] = partial(seconds_per_call, step, enough_repeats(step))
         for library, peer in peers.items():
@@ -208,8 +201,11 @@ def held_to(size: int, rows: dict[str, dict[str, Any]]) -> list[Target]:
     what = f"{size} pairs, cached / plain"
     targets = [
         Target(f"{what}, time", ours["by_plain"], at_most=1.40),
-        Target(f"{what}, flops", ours["flops"] / plain["flops"]),
-        Target(f"{what}, temporaries", ours["temporaries"] / plain["temporaries"]),
+        *(
+            Target(f"{what}, {name}", ours[name] / plain[name])
+            for name in ("flops", "temporaries")
+            if name in ours
+        ),
     ]
     for name, row in rows.items():
         if row["library"] != OURS:
@@ -223,15 +219,15 @@ def held_to(size: int, rows: dict[str, dict[str, Any]]) -> list[Target]:
 def cells(row: dict[str, Any]) -> list[str]:
     """Writes a row of the table."""
     seconds, growth = row["median_s"], row["resident_growth"]
-    known = "flops" in row
+    known, counted = "temporaries" in row, "flops" in row
     return [
         f"{row['library']}, {row['kind']}",
         f"{row['batch']}",
         spread(row["seconds"]) + ("" if row["agrees"] else ", values differ"),
         f"{row['by_plain']:.3f}",
         f"{row['by_ours']:.3f}",
-        f"{row['flops'] / 1e9:,.1f}" if known else "–",
-        f"{row['flops'] / seconds / 1e9:,.0f}" if known else "–",
+        f"{row['flops'] / 1e9:,.1f}" if counted else "–",
+        f"{row['flops'] / seconds / 1e9:,.0f}" if counted else "–",
         f"{row['temporaries'] / report.MIB:,.0f}" if known else "–",
         "–" if growth is None else f"{growth / report.MIB:,.0f}",
         f"{row['compile_s']:.1f}" if known else "–",

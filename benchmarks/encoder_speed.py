@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import report
 from models import MODELS, forward_flops
-from peer import ST, DType, Peer
+from peer import ST, DType, Peer, check_device
 from pyarrow.parquet import read_table
 from report import Target
 from sides import in_turns, spread
@@ -75,6 +75,7 @@ def main(config: Config) -> int:
     """Measures and reports; returns 1 if the sides disagree."""
     script = "transformers_encoders.py"
     peer = Peer(ST, config.torch_python, script) if config.torch_python else None
+    check_device(peer.versions if peer else {})
     rows: list[dict[str, Any]] = []
     machine = report.machine(config.dtype)
     for name in config.models:

@@ -22,7 +22,7 @@ import plots
 import quality
 import report
 from fine_tuning import OURS, FineTune, run, versions_of
-from peer import ST, SideFlags
+from peer import ST, SideFlags, check_device
 from report import Target
 from sides import in_turns, spread
 
@@ -59,11 +59,13 @@ def main(config: Config) -> int:
     rows = [row_of(side, its, first, tolerance) for side, its in runs.items()]
     names = ("model", "steps", "batch", "dtype", "rounds")
     firsts = ((side.partition(",")[0], its[0]) for side, its in runs.items())
+    versions = versions_of(firsts)
+    check_device(versions)
     content: dict[str, Any] = {
         "question": "A whole fine-tuning, from disk to a saved model",
         "settings": {name: getattr(config, name) for name in names},
         "machine": report.machine(config.dtype),
-        "versions": report.versions() | versions_of(firsts),
+        "versions": report.versions() | versions,
         "rows": rows,
     }
     columns = ["process", *(f"{title}, s (min–max)" for title in PARTS.values())]

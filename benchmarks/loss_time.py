@@ -1,9 +1,10 @@
 """Is value-and-gradient of every loss at least as fast as that of the other libraries?
 
-All sides get the same arrays, n rows of d features, and all cores. First they have to
-agree on the value and on the norm of the gradient, then they are measured in turns: medians, after
-compilation and warm-up. The libraries' own classes and functions run in the interpreters that are
-given (`python -m benchmarks` makes them); without any, only ours is measured.
+All sides get the same arrays, n rows of d features, and all cores; the losses raise bfloat16 to
+float32. First they have to agree on the value and on the norm of the gradient, then they are
+measured in turns: medians, after compilation and warm-up. The libraries' own classes and functions
+run in the interpreters that are given (`python -m benchmarks` makes them); without any, only ours
+is measured.
 
     python benchmarks/loss_time.py --torch-python .venv-torch/bin/python
     python benchmarks/loss_time.py --only cosent batch_ --n 256 1024 4096
@@ -65,7 +66,7 @@ def main(config: Config) -> int:
     content: dict[str, Any] = {
         "question": "Value and gradient of every loss",
         "settings": {"n": config.n, "d": config.d, "dtype": config.dtype, "rounds": config.rounds},
-        "machine": report.machine(config.dtype),
+        "machine": report.machine(),
         "versions": report.versions() | versions_of(peers),
     }
     rows = [

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+
 HERE = Path(__file__).parent
 ST, REPRESENTAX = "sentence-transformers", "representax"
 DType = Literal["float32", "bfloat16"]
@@ -44,7 +46,8 @@ class SideFlags(PeerFlags):
     """And the precision of all sides."""
 
     dtype: DType = "float32"
-    """The precision of all sides. In bfloat16 PyTorch alone is beside ours, on the same device."""
+    """The precision of all sides. In bfloat16 PyTorch alone is beside ours, on the same device;
+    its models compute under autocast, and losses in float32, as its trainer does."""
 
     @property
     def interpreters(self) -> dict[str, Path]:
@@ -91,11 +94,27 @@ def environment() -> dict[str, str]:
 def open_peers(flags: PeerFlags, topic: str) -> dict[str, Peer]:
     """Starts `peers/{library}_{topic}.py`, where there is one, in each given interpreter."""
     scripts = {library: f"{library.replace('-', '_')}_{topic}.py" for library in (ST, REPRESENTAX)}
-    return {
+    peers = {
         library: Peer(library, python, scripts[library])
         for library, python in flags.interpreters.items()
         if (HERE / "peers" / scripts[library]).exists()
     }
+    check_device(versions_of(peers))
+    return peers
+
+
+def check_device(facts: dict[str, str]) -> None:
+    """Makes sure that PyTorch, if it is there, computes where JAX does.
+
+    Raises:
+        ValueError: one of them computes on a GPU alone.
+    """
+    gpu, theirs = facts.get(f"{ST}'s device"), f"{ST}'s threads" in facts
+    if theirs and bool(gpu) != (jax.default_backend() == "gpu"):
+        raise ValueError(
+            f"PyTorch computes on {gpu or 'the CPU'}, JAX on {jax.devices()[0].device_kind}: give"
+            " --torch-python an environment with a PyTorch for that, or set JAX_PLATFORMS=cpu"
+        )
 
 
 def versions_of(peers: dict[str, Peer]) -> dict[str, str]:

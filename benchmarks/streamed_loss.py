@@ -8,7 +8,8 @@ Beside them the three matrix products that no exact gradient can do without, 6 n
     S B and Sᵀ A, where S [n n] stands for their gradients
 
 each by itself over all rows, and all three in one loop over blocks of rows. All are measured in
-turns. Memory is what a call adds to the resident memory of its process at its peak.
+turns. Memory is what a call adds to the resident memory of its process at its peak. Embeddings in
+bfloat16 are raised to float32, which the products are in.
 
     python benchmarks/streamed_loss.py --torch-python .venv-torch/bin/python
     python benchmarks/streamed_loss.py --n 1024 2048 4096 8192 16384 32768 65536
@@ -33,14 +34,14 @@ from jax import Array, lax
 from loss_time import TOLERANCE, norm, their_seconds
 from loss_workloads import workloads
 from peer import REPRESENTAX, ST, Peer, SideFlags, close, open_peers, versions_of
+from program_figures import call_memory, figures
 from report import Target
-from sides import in_turns, resident_growth, spread
+from sides import in_turns, spread
 from timing import enough_repeats, seconds_per_call
 
 from jaxembed.data import split_words
 from jaxembed.losses import multiple_negatives_ranking_loss
 from jaxembed.losses.blocks import into_blocks, out_of_blocks
-from jaxembed.training.compiled import program_cost
 
 LOSS = "multiple_negatives_ranking_loss"
 PRODUCTS = {
@@ -80,7 +81,7 @@ def main(config: Config) -> int:
     content: dict[str, Any] = {
         "question": "Value and gradient of the ranking loss, beside its matrix products alone",
         "settings": settings,
-        "machine": report.machine(config.dtype),
+        "machine": report.machine(),
         "versions": report.versions() | versions_of(peers),
     }
     rows: list[dict[str, Any]] = []
@@ -113,12 +114,14 @@ def measure(n: int, config: Config, peers: dict[str, Peer]) -> dict[str, dict[st
         name: compile_for(value_and_gradient(size), *pair, distinct(n))
         for name, size in losses.items()
     }
-    programs[BLOCKED] = compile_for(partial(blocked, config.block_size), *pair)
-    arguments = {name: (*pair, distinct(n)) for name in losses} | {BLOCKED: pair}
+    whole = tuple(array.astype(jnp.float32) for array in pair)  # as the losses multiply
+    programs[BLOCKED] = compile_for(partial(blocked, config.block_size), *whole)
+    arguments = {name: (*pair, distinct(n)) for name in losses} | {BLOCKED: whole}
     if dense:
-        matrix = jax.jit(PRODUCTS["A Bᵀ"])(*pair, None)
+        matrix = jax.jit(PRODUCTS["A Bᵀ"])(*whole, None)
         for name, product in PRODUCTS.items():
-            programs[name], arguments[name] = compile_for(product, *pair, matrix), (*pair, matrix)
+            arguments[name] = (*whole, matrix)
+            programs[name] = compile_for(product, *arguments[name])
 
     sides = {name: row_of(name, n, config, program) for name, program in programs.items()}
     for name in losses:
@@ -130,9 +133,7 @@ def measure(n: int, config: Config, peers: dict[str, Peer]) -> dict[str, dict[st
         call = partial(wait, program, arguments[name])
         calls[name] = partial(seconds_per_call, call, enough_repeats(call))
         if name in losses:
-            on_host = jax.default_backend() == "cpu"
-            growth = resident_growth(call) if on_host else sides[name]["temporaries"]
-            sides[name]["resident_growth"] = growth
+            sides[name]["resident_growth"] = call_memory(call, program)
     theirs = [(ST, ST, LOSS), (REPRESENTAX, REPRESENTAX, LOSS)] if dense else []
     for side, library, loss in [*theirs, (f"{REPRESENTAX}, tiled", REPRESENTAX, TILED)]:
         if library in peers:
@@ -212,8 +213,7 @@ def row_of(name: str, n: int, config: Config, program: Any) -> dict[str, Any]:
     row: dict[str, Any] = {"side": name, "n": n, "d": config.d}
     row["nominal_flops"] = (2 if name in PRODUCTS else 6) * n**2 * config.d
     if program is not None:
-        cost = program_cost(program)
-        row |= {"flops": cost.flops, "temporaries": cost.temporary_bytes}
+        row |= figures(program)
     return row
 
 

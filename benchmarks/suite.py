@@ -172,13 +172,15 @@ def main(config: Config) -> int:
     if unknown := [name for name in config.only if name not in names]:
         raise ValueError(f"there is no question {unknown[0]}; there are {', '.join(names)}")
     chosen = [one for one in QUESTIONS if not config.only or one.name in config.only]
-    wanted = {name for question in chosen for name in question.peers}
     if config.dtype != "float32":
+        asked = [question.name for question in QUESTIONS if question.knows_dtype]
+        if unasked := [name for name in config.only if name not in asked]:
+            raise ValueError(f"{unasked[0]} is not asked in {config.dtype}; {', '.join(asked)} are")
         chosen = [question for question in chosen if question.knows_dtype]
-        wanted &= {ST}
+    wanted = {name for question in chosen for name in question.peers} & peers_of(config)
     pythons, lacking = {}, []
     for name in ENVIRONMENTS:
-        if name in config.peers and name in wanted:
+        if name in wanted:
             try:
                 pythons[name] = open_environment(name, config.environments)
             except ValueError as error:
@@ -193,6 +195,11 @@ def main(config: Config) -> int:
     differences = check(config.folder, config.check) if config.check else []
     print(*differences, sep="\n")
     return int(bool(failed or lacking or differences))
+
+
+def peers_of(config: Config) -> set[str]:
+    """Those that are beside ours: in bfloat16 PyTorch alone."""
+    return {*config.peers} if config.dtype == "float32" else {*config.peers} & {ST}
 
 
 def answered(question: Question, config: Config, pythons: dict[str, Path]) -> bool:
@@ -213,8 +220,10 @@ def answered(question: Question, config: Config, pythons: dict[str, Path]) -> bo
     for name in peers:
         words += [PYTHON_FLAGS[name], str(pythons[name])]
     words += ["--dtype", config.dtype] if question.knows_dtype else []
-    on_cpu = peers and config.dtype == "float32"  # where the peers compute
-    seen = os.environ | ({"JAX_PLATFORMS": "cpu"} if on_cpu else {})
+    if config.dtype == "float32":  # where the peers compute
+        seen = os.environ | ({"JAX_PLATFORMS": "cpu"} if peers else {})
+    else:  # JAX leaves memory of the GPU to PyTorch
+        seen = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     log = config.folder / f"{question.name}.log"
     (config.folder / f"{question.name}.json").unlink(missing_ok=True)  # what is old answers nothing
     print(f"{question.name} …", end=" ", flush=True)
@@ -229,7 +238,7 @@ def answered(question: Question, config: Config, pythons: dict[str, Path]) -> bo
 
 def conditions(question: Question, config: Config) -> list[str]:
     """Returns flags for what this machine lacks, or nobody asked for."""
-    flax = FLAX in config.peers and int(version("transformers").split(".")[0]) < 5
+    flax = FLAX in peers_of(config) and int(version("transformers").split(".")[0]) < 5
     return [
         "" if flax else question.without_flax,
         question.without_libtpu if no_libtpu() else "",

@@ -28,7 +28,7 @@ from sentence_transformers.sparse_encoder import losses as sparse
 from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder
 from timing import enough_repeats, seconds_per_call
 from torch import Tensor, nn
-from torch_precision import DEVICE, FACTS, finish, memory_growth, precision, prepare
+from torch_precision import DEVICE, FACTS, finish, memory_growth, prepare
 from transformers import PreTrainedTokenizerBase
 
 Columns = list[Tensor]
@@ -163,7 +163,9 @@ def splade(model: nn.Module, loss_fn: Any, **settings: Any) -> nn.Module:
 def coded(build: Callable[..., nn.Module]) -> Prepare:
     def prepare(columns: Columns, given: Given, settings: dict[str, Any]) -> Compute:
         latents, width = given["weight"].shape
-        model = SparseAutoEncoder(width, latents, settings.pop("k"), settings.pop("k_aux"))
+        model = SparseAutoEncoder(width, latents, settings.pop("k"), settings.pop("k_aux")).to(
+            DEVICE
+        )
         model.encoder.weight = given["weight"]
         model.pre_bias, model.latent_bias = given["pre_bias"], given["latent_bias"]
         model.stats_last_nonzero.copy_(given["last_nonzero"])
@@ -275,16 +277,20 @@ STACKED_SCORES = {"reranking.margin_mse_loss", "reranking.multiple_negatives_ran
 
 
 def load(workload: Workload, dtype: str) -> tuple[Callable[[], Tensor], Columns]:
-    """Returns a call, forward and backward, that gives the value; and what it differentiates."""
+    """Returns a call, forward and backward, that gives the value; and what it differentiates.
+
+    Values are those of the precision, in float32: the library's trainer raises them to that.
+    """
     arrays = {name: torch.from_numpy(a).to(DEVICE) for name, a in workload.arrays().items()}
-    given = getattr(torch, dtype)
+    for name in (*workload.embeddings, *workload.parameters):
+        arrays[name] = arrays[name].to(getattr(torch, dtype)).float()
     columns: Columns = []
     for name in workload.embeddings:
-        array = arrays[name].to(given)
+        array = arrays[name]
         stacked = (name in STACKED and array.ndim > 2) or workload.loss in STACKED_SCORES
         parts = array.unbind(1) if stacked else [array]
         columns += [nn.Parameter(part.contiguous()) for part in parts]
-    parameters = {name: nn.Parameter(arrays[name].to(given)) for name in workload.parameters}
+    parameters = {name: nn.Parameter(arrays[name]) for name in workload.parameters}
     keywords = {
         name: arrays[name].long() if arrays[name].dtype == torch.int32 else arrays[name]
         for name in workload.keywords
@@ -295,8 +301,7 @@ def load(workload: Workload, dtype: str) -> tuple[Callable[[], Tensor], Columns]
     def call() -> Tensor:
         for tensor in differentiated:
             tensor.grad = None
-        with precision(dtype):
-            value: Any = compute()
+        value: Any = compute()
         value = sum(value.values()) if isinstance(value, dict) else value
         value.backward()
         finish()

@@ -20,13 +20,14 @@ from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
     MultipleNegativesRankingLoss,
 )
-from torch_precision import DEVICE, FACTS, finish, memory_growth, precision, prepare
+from torch_precision import DEVICE, FACTS, compute_in, finish, memory_growth, prepare
 from transformers.utils.logging import disable_progress_bar
 
 
 def load(request: dict[str, Any]) -> Step:
     """Builds a step; it returns the loss and the norm of its gradient before clipping."""
     model = SentenceTransformer(request["model"], device=DEVICE)
+    compute_in(model, request["dtype"])
     if request["chunk"] is None:
         loss = MultipleNegativesRankingLoss(model)
     else:
@@ -45,8 +46,7 @@ def load(request: dict[str, Any]) -> Step:
 
     def step() -> tuple[float, float]:
         features = [dict(columns[name]) for name in ("anchors", "positives")]
-        with precision(request["dtype"]):
-            value = loss(features, None)
+        value = loss(features, None)
         value.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, request["clip_norm"])
         optimizer.step()

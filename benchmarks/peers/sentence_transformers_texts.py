@@ -17,7 +17,7 @@ import torch
 from answering import serve, with_calls
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from torch_precision import DEVICE, FACTS, finish, precision, prepare
+from torch_precision import DEVICE, FACTS, compute_in, finish, prepare
 from transformers.utils.logging import disable_progress_bar
 
 
@@ -26,6 +26,7 @@ def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
     texts = json.loads(Path(request["texts"]).read_text())
     batch = request["batch"]
     model = SentenceTransformer(request["model"], device=DEVICE)
+    compute_in(model, request["dtype"])
     loss = MultipleNegativesRankingLoss(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=request["learning_rate"], fused=True)
     shapes: list[list[int]] = []
@@ -39,8 +40,7 @@ def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
     model.preprocess = spied
 
     def encode() -> Any:
-        with precision(request["dtype"]):
-            return model.encode(texts["corpus"], batch_size=batch, show_progress_bar=False)
+        return model.encode(texts["corpus"], batch_size=batch, show_progress_bar=False)
 
     def train() -> float:
         loss.eval()  # no dropout, as on the other side
@@ -51,8 +51,7 @@ def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
                 {name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in column.items()}
                 for column in columns
             ]
-            with precision(request["dtype"]):
-                value = loss(columns, None)
+            value = loss(columns, None)
             value.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from sides import resident_growth
+from torch import nn
 
 ON_GPU = torch.cuda.is_available() and os.environ.get("JAX_PLATFORMS") != "cpu"
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -14,16 +16,25 @@ FACTS = {"device": torch.cuda.get_device_name()} if ON_GPU else {}
 
 
 def prepare() -> None:
-    """Sets as many threads as JAX takes; on a GPU float32 is not rounded to less."""
+    """Sets as many threads as JAX takes, and on GPUs the products in TF32 that it takes too."""
     torch.set_num_threads(os.cpu_count() or 1)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    if ON_GPU:  # also of the tensors that classes of losses make
-        torch.set_default_device(DEVICE)
+    torch.backends.cuda.matmul.allow_tf32 = True
 
 
-def precision(dtype: str) -> torch.autocast:
-    """In bfloat16 the library's way: autocast."""
-    return torch.autocast(DEVICE, torch.bfloat16, enabled=dtype == "bfloat16")
+def compute_in(model: nn.Module, dtype: str) -> None:
+    """In bfloat16 the trainer's way: forward under autocast, also of a cached loss's second pass,
+    and float32 behind it.
+    """
+    if dtype == "bfloat16":
+        forward = torch.autocast(DEVICE, torch.bfloat16)(model.forward)
+        model.forward = lambda *given, **options: in_float32(forward(*given, **options))
+
+
+def in_float32(out: Any) -> Any:
+    """Raises what a model hands back, in dicts."""
+    if torch.is_tensor(out):
+        return out.float() if out.dtype == torch.bfloat16 else out
+    return {name: in_float32(part) for name, part in out.items()} if isinstance(out, dict) else out
 
 
 def finish() -> None:

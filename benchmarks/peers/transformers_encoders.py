@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from answering import serve
 from timing import enough_repeats, seconds_per_call
-from torch_precision import DEVICE, FACTS, finish, precision, prepare
+from torch_precision import DEVICE, FACTS, compute_in, finish, prepare
 from transformers import AutoModel
 
 
 def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
     """Builds the two calls over the tokens of a file."""
     model = AutoModel.from_pretrained(request["model"], attn_implementation="sdpa").to(DEVICE)
+    compute_in(model, request["dtype"])
     model.eval()  # no dropout, as on the other side
     tokens = [
         {
@@ -33,8 +34,7 @@ def load(request: dict[str, Any], calls: dict[str, Any]) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
     def embed(columns: dict[str, torch.Tensor]) -> torch.Tensor:
-        with precision(request["dtype"]):
-            hidden = model(**columns).last_hidden_state
+        hidden = model(**columns)["last_hidden_state"]
         mask = columns["attention_mask"][..., None]
         return (hidden.float() * mask).sum(1) / mask.sum(1)
 

@@ -31,6 +31,7 @@ from loss_time import TOLERANCE, their_seconds
 from peer import Peer, SideFlags, close, open_peers, versions_of
 from program_figures import call_memory, figures
 from report import Target
+from rich.progress import track
 from sides import in_turns, spread
 from timing import enough_repeats, seconds_per_call
 
@@ -110,7 +111,7 @@ def main(config: Config) -> int:
     }
     rows: list[dict[str, Any]] = []
     targets: list[Target] = []
-    for size in config.batch:
+    for size in track(config.batch, "measuring", transient=True):
         sides = measure(encoder, size, config, peers)
         rows += sides.values()
         targets += held_to(size, sides)

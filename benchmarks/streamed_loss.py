@@ -36,6 +36,7 @@ from loss_workloads import workloads
 from peer import REPRESENTAX, ST, Peer, SideFlags, close, open_peers, versions_of
 from program_figures import call_memory, figures
 from report import Target
+from rich.progress import track
 from sides import in_turns, spread
 from timing import enough_repeats, seconds_per_call
 
@@ -86,7 +87,7 @@ def main(config: Config) -> int:
     }
     rows: list[dict[str, Any]] = []
     targets: list[Target] = []
-    for n in config.n:
+    for n in track(config.n, "measuring", transient=True):
         sides = measure(n, config, peers)
         rows += sides.values()
         targets += held_to(n, sides)

@@ -31,6 +31,7 @@ from models import forward_flops, open_model
 from objectives_data import distinct
 from peer import ST, Peer, SideFlags, close, open_peers, versions_of
 from report import Target
+from rich.progress import track
 from sides import in_turns, spread
 from timing import seconds_for
 
@@ -94,7 +95,7 @@ def main(config: Config) -> int:
     machine = report.machine(config.dtype)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in config.models:
+        for name in track(config.models, "measuring", transient=True):
             model = open_model(name, Path(folder))
             rows += measure(config, name, model, data, corpus, peers)
     close(peers)

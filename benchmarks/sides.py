@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+SETTLING_S = 0.2  # JAX gives memory back behind the end of a call
 
 
 def in_turns(
@@ -48,6 +49,7 @@ def resident_growth(call: Callable[[], object]) -> int | None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None:
         return None
+    time.sleep(SETTLING_S)
     trim(0)  # what was freed before would hide what the call takes
     try:
         Path("/proc/self/clear_refs").write_text("5")

@@ -238,14 +238,19 @@ def held_to(n: int, sides: dict[str, dict[str, Any]]) -> list[Target]:
             faster = sides[other]["median_s"] / streamed["median_s"]
             at_least = bound if n == BOUND_AT else None
             targets.append(Target(f"{name}, times as fast as {other}", faster, at_least=at_least))
-    if streamed["resident_growth"] and sides.get(ST, {}).get("resident_growth"):
-        share = streamed["resident_growth"] / sides[ST]["resident_growth"]
+    if theirs := memory_of(sides.get(ST, {})):
         at_most = 1 / 8 if n == MEMORY_AT else None
+        share = memory_of(streamed) / theirs
         targets.append(Target(f"{name}, memory / {ST}'s", share, at_most=at_most))
     temporaries = streamed["temporaries"] / report.MIB
     at_most = 100 if n == BOUND_AT else None
     targets.append(Target(f"{name}, temporaries in MiB", temporaries, at_most=at_most))
     return targets
+
+
+def memory_of(row: dict[str, Any]) -> int:
+    """Bytes that a call takes: what its program says or what was measured, whichever is more."""
+    return max(row.get(name) or 0 for name in ("temporaries", "resident_growth"))
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -268,18 +273,18 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
     """Draws time and memory over the number of rows."""
     shown = [row for row in rows if row["side"] not in (*PRODUCTS, TOGETHER, BLOCKED)]
 
-    def lines(fact: str, unit: float) -> dict[str, list[tuple[float, float]]]:
+    def lines(value: Callable[[dict[str, Any]], float]) -> dict[str, list[tuple[float, float]]]:
         found: dict[str, list[tuple[float, float]]] = {}
         for row in shown:
             ours = "=" in row["side"] or row["side"] == "dense"
-            if row.get(fact):
+            if value(row):
                 name = f"ours, {row['side']}" if ours else row["side"]
-                found.setdefault(name, []).append((row["n"], row[fact] / unit))
+                found.setdefault(name, []).append((row["n"], value(row)))
         return found
 
     panels = {
-        "value and gradient, seconds": lines("median_s", 1),
-        "memory of a call, MiB": lines("resident_growth", report.MIB),
+        "value and gradient, seconds": lines(lambda row: row["median_s"]),
+        "memory of a call, MiB": lines(lambda row: memory_of(row) / report.MIB),
     }
     plots.curves(file, {title: its for title, its in panels.items() if its}, across="rows")
 

@@ -8,8 +8,9 @@ Beside them the three matrix products that no exact gradient can do without, 6 n
     S B and Sᵀ A, where S [n n] stands for their gradients
 
 each by itself over all rows, and all three in one loop over blocks of rows. All are measured in
-turns. Memory is what a call adds to the resident memory of its process at its peak. Embeddings in
-bfloat16 are raised to float32, which the products are in.
+turns. Memory is what a call adds to the resident memory of its process at its peak, or the
+temporaries of its program where those are more. Embeddings in bfloat16 are raised to float32, which
+the products are in.
 
     python benchmarks/streamed_loss.py --torch-python .venv-torch/bin/python
     python benchmarks/streamed_loss.py --n 1024 2048 4096 8192 16384 32768 65536

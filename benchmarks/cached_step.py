@@ -28,7 +28,7 @@ import optax
 import plots
 import report
 from loss_time import TOLERANCE, their_seconds
-from peer import Peer, SideFlags, close, open_peers, versions_of
+from peer import Peer, SideFlags, close, open_peers, tolerance, versions_of
 from program_figures import call_memory, figures
 from report import Target
 from rich.progress import track
@@ -176,7 +176,7 @@ def measure(
     plain = rows[f"{OURS}, plain"]
     for row in rows.values():
         row["agrees"] = config.dropout or all(
-            math.isclose(row[name], plain[name], rel_tol=config.tolerance(TOLERANCE))
+            math.isclose(row[name], plain[name], rel_tol=tolerance(config.dtype, TOLERANCE))
             for name in ("loss", "gradient_norm")
         )
     for name, seconds in in_turns(calls, config.rounds).items():

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import report
 from models import MODELS, forward_flops
-from peer import ST, DType, Peer, check_device
+from peer import ST, DType, Peer, check_device, tolerance
 from pyarrow.parquet import read_table
 from report import Target
 from sides import in_turns, spread
@@ -42,7 +42,7 @@ from jaxembed.losses import multiple_negatives_ranking_loss
 from jaxembed.training import adamw, build_train_step, create_state, make_mesh
 from jaxembed.transforms import by_length
 
-TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,10 @@ def measure(name: str, folder: Path, config: Config, peer: Peer | None) -> list[
         scale = np.abs(first["embeddings"][:4]).max()
         print(f"{name}: greatest difference of an embedding {difference / scale:.2g},"
               f" losses {first['loss']:.5f} and {theirs['loss']:.5f}")  # fmt: skip
+        limit = tolerance(config.dtype, TOLERANCE)
         agrees = bool(
-            difference < TOLERANCE[config.dtype] * scale
-            and abs(theirs["loss"] - first["loss"]) < TOLERANCE[config.dtype] * first["loss"]
+            difference < limit * scale
+            and abs(theirs["loss"] - first["loss"]) < limit * first["loss"]
         )
         for call in calls:
             sides[f"torch/{call}"] = partial(lambda call: peer.ask(measure=call)["seconds"], call)

@@ -22,7 +22,7 @@ import plots
 import quality
 import report
 from fine_tuning import OURS, FineTune, run, versions_of
-from peer import ST, SideFlags, check_device
+from peer import ST, SideFlags, check_device, tolerance
 from report import Target
 from sides import in_turns, spread
 
@@ -55,17 +55,15 @@ def main(config: Config) -> int:
     with tempfile.TemporaryDirectory() as name:
         runs = measure(config, job, interpreters, Path(name))
     first = runs[f"{OURS}, cold"][0]["losses"][: quality.COMPARED]
-    tolerance = config.tolerance(quality.TOLERANCE)
-    rows = [row_of(side, its, first, tolerance) for side, its in runs.items()]
+    limit = tolerance(config.dtype, quality.TOLERANCE)
+    rows = [row_of(side, its, first, limit) for side, its in runs.items()]
     names = ("model", "steps", "batch", "dtype", "rounds")
     firsts = ((side.partition(",")[0], its[0]) for side, its in runs.items())
-    versions = versions_of(firsts)
-    check_device(versions)
     content: dict[str, Any] = {
         "question": "A whole fine-tuning, from disk to a saved model",
         "settings": {name: getattr(config, name) for name in names},
         "machine": report.machine(config.dtype),
-        "versions": report.versions() | versions,
+        "versions": report.versions() | versions_of(firsts),
         "rows": rows,
     }
     columns = ["process", *(f"{title}, s (min–max)" for title in PARTS.values())]
@@ -85,7 +83,9 @@ def measure(
     def once(side: str, cache: Path | None) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=folder) as own:
             python = interpreters.get(side)
-            return run(side, job, Path(own), python=python, cache=cache, flags=("--packing",))
+            one = run(side, job, Path(own), python=python, cache=cache, flags=("--packing",))
+        check_device(versions_of([(side, one)]))
+        return one
 
     calls: dict[str, Callable[[], dict[str, Any]]] = {}
     for side in (OURS, *interpreters):
@@ -100,7 +100,7 @@ def measure(
 
 
 def row_of(
-    side: str, runs: list[dict[str, Any]], first: list[float], tolerance: float
+    side: str, runs: list[dict[str, Any]], first: list[float], limit: float
 ) -> dict[str, Any]:
     """Collects the times of a side, and whether its first losses are ours."""
     return {
@@ -108,7 +108,7 @@ def row_of(
         **{part: [one[part] for one in runs] for part in PARTS},
         "losses": runs[0]["losses"],
         "agrees": all(
-            abs(a - b) <= tolerance * abs(b) for a, b in zip(runs[0]["losses"], first, strict=False)
+            abs(a - b) <= limit * abs(b) for a, b in zip(runs[0]["losses"], first, strict=False)
         ),
     }
 

@@ -27,7 +27,7 @@ import plots
 import report
 from loss_functions import compile_value_and_gradient, inputs, losses_without_workload
 from loss_workloads import Workload, chosen, workloads
-from peer import ST, Peer, SideFlags, close, open_peers, versions_of
+from peer import ST, Peer, SideFlags, close, open_peers, tolerance, versions_of
 from report import Target
 from rich.progress import track
 from sides import in_turns
@@ -115,7 +115,9 @@ def measure(workload: Workload, n: int, config: Config, peers: dict[str, Peer]) 
         + memory.output_size_in_bytes,
         "found": found,
         "agrees": all(
-            math.isclose(theirs[fact], found[OURS][fact], rel_tol=config.tolerance(TOLERANCE))
+            math.isclose(
+                theirs[fact], found[OURS][fact], rel_tol=tolerance(config.dtype, TOLERANCE)
+            )
             for theirs in found.values()
             for fact in found[OURS]
         ),

@@ -17,6 +17,11 @@ ST, REPRESENTAX = "sentence-transformers", "representax"
 DType = Literal["float32", "bfloat16"]
 
 
+def tolerance(dtype: DType, of_float32: float) -> float:
+    """How far sides may be apart, relatively."""
+    return of_float32 if dtype == "float32" else 5e-2
+
+
 @dataclass(frozen=True)
 class PeerFlags:
     """The interpreters of the libraries that are measured beside ours."""
@@ -53,10 +58,6 @@ class SideFlags(PeerFlags):
     def interpreters(self) -> dict[str, Path]:
         given = super().interpreters
         return given if self.dtype == "float32" else {ST: given[ST]} if ST in given else {}
-
-    def tolerance(self, of_float32: float) -> float:
-        """How far the sides may be apart, relatively."""
-        return of_float32 if self.dtype == "float32" else 5e-2
 
 
 class Peer:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import report
-from peer import DType
+from peer import DType, tolerance
 from report import Target
 from sides import in_turns, spread
 
@@ -86,10 +86,9 @@ def main(config: Config) -> int:
     }
     columns = ["process", *PARTS, "to the first step (min–max)", "of that, to wait for (min–max)"]
     report.save(config.output, "startup", content, columns, list(map(cells, rows)), targets)
-    tolerance = 1e-3 if config.dtype == "float32" else 5e-2
     losses = [row["loss"] for row in rows if "loss" in row]
     if differ := not config.dropout and not math.isclose(
-        min(losses, default=0), max(losses, default=0), rel_tol=tolerance
+        min(losses, default=0), max(losses, default=0), rel_tol=tolerance(config.dtype, 1e-3)
     ):
         print(f"the losses of the second step differ: {losses}")
     return int(differ)

@@ -34,7 +34,7 @@ import report
 from jax import Array, lax
 from loss_time import TOLERANCE, norm, their_seconds
 from loss_workloads import workloads
-from peer import REPRESENTAX, ST, Peer, SideFlags, close, open_peers, versions_of
+from peer import REPRESENTAX, ST, Peer, SideFlags, close, open_peers, tolerance, versions_of
 from program_figures import call_memory, figures
 from report import Target
 from rich.progress import track
@@ -144,10 +144,10 @@ def measure(n: int, config: Config, peers: dict[str, Peer]) -> dict[str, dict[st
             answer = ask(load=loss, **request, dtype=config.dtype)
             sides[side] = row_of(side, n, config, None) | answer | ask(grow=loss)
             calls[side] = partial(their_seconds, peers[library], loss)
-    first, tolerance = next(iter(losses)), config.tolerance(TOLERANCE)
+    first, rel_tol = next(iter(losses)), tolerance(config.dtype, TOLERANCE)
     for row in sides.values():
         row["agrees"] = all(
-            math.isclose(row.get(name, sides[first][name]), sides[first][name], rel_tol=tolerance)
+            math.isclose(row.get(name, sides[first][name]), sides[first][name], rel_tol=rel_tol)
             for name in ("value", "gradient_norm")
         )
 

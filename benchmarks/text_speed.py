@@ -29,7 +29,7 @@ import plots
 import report
 from models import forward_flops, open_model
 from objectives_data import distinct
-from peer import ST, Peer, SideFlags, close, open_peers, versions_of
+from peer import ST, Peer, SideFlags, close, open_peers, tolerance, versions_of
 from report import Target
 from rich.progress import track
 from sides import in_turns, spread
@@ -128,7 +128,7 @@ def measure(
     sides = {side: ours(config, model, data, corpus, **SIDES[side]) for side in config.sides}
     sides |= {side: theirs(config, model, data, corpus, peer) for side, peer in peers.items()}
     first = next(iter(sides.values()))
-    scale, tolerance = np.abs(first.embeddings).max(), config.tolerance(TOLERANCE)
+    scale, limit = np.abs(first.embeddings).max(), tolerance(config.dtype, TOLERANCE)
     settings = json.loads((model / "config.json").read_text())
     calls = {
         f"{side}/{call}": getattr(its, call)
@@ -148,8 +148,8 @@ def measure(
             "tokens": first.tokens[call],
             "padding_share": 1 - first.tokens[call] / places,
             "flops": flops * (1 if call == "encode" else 3),
-            "agrees": bool(np.abs(its.embeddings - first.embeddings).max() < tolerance * scale)
-            and abs(its.loss - first.loss) < tolerance * first.loss,
+            "agrees": bool(np.abs(its.embeddings - first.embeddings).max() < limit * scale)
+            and abs(its.loss - first.loss) < limit * first.loss,
         })  # fmt: skip
     return rows
 

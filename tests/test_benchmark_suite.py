@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax import lax
+
+from jaxembed.losses import multiple_negatives_ranking_loss
 
 ROOT = Path(__file__).parents[1]
 FREE = {"at_least": None, "at_most": None, "met": None}
@@ -56,13 +61,45 @@ def test_a_question_is_answered_and_reported(tmp_path):
     assert again.returncode == 0, again.stdout  # the compiled figures are the same
 
 
-def test_questions_of_speed_are_asked_in_bfloat16(tmp_path):
+def test_questions_of_speed_are_asked_in_bfloat16(module, tmp_path):
     flags = ("--quick", "--only", "streamed_loss", "--peers", "none")
     result = suite(*flags, "--dtype", "bfloat16", "--output", tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads((tmp_path / "streamed_loss.json").read_text())
     assert found["settings"]["dtype"] == "bfloat16"
     assert all(target["met"] is None for target in found["targets"])  # bounds are of float32
+    workload = next(row for row in module("loss_workloads").workloads(256, 64))
+    arrays = [jnp.asarray(array) for array in workload.arrays().values()]
+    values = [
+        float(multiple_negatives_ranking_loss(*(x.astype(dtype) for x in arrays)))
+        for dtype in (jnp.float32, jnp.bfloat16)
+    ]
+    assert values[0] != pytest.approx(values[1], rel=1e-5)
+    assert found["sides"][0]["value"] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_pytorch_and_jax_compute_on_one_device(module):
+    check_device = module("peer").check_device
+    check_device({})  # no PyTorch
+    check_device({"sentence-transformers's threads": 2})
+    facts = {"sentence-transformers's threads": 2, "sentence-transformers's device": "H100"}
+    with pytest.raises(ValueError, match=r"PyTorch computes on H100, JAX on cpu: give"):
+        check_device(facts)
+
+
+def test_operations_are_left_out_where_the_program_hides_them(module):
+    figures = module("program_figures").figures
+    x = jnp.ones((8, 8))
+    known = jax.jit(lambda x: x @ x).lower(x).compile()
+    assert figures(known)["flops"] == 2 * 8**3
+    turns = lambda x: lax.while_loop(lambda x: x[0, 0] < 9, lambda x: x @ x, x)  # noqa: E731
+    assert [*figures(jax.jit(turns).lower(x).compile())] == ["temporaries"]
+
+
+@pytest.mark.parametrize(("measured", "most"), [(3, 5), (7, 7), (None, 5)])
+def test_memory_of_a_call_is_no_less_than_its_programs(module, measured, most):
+    row = {"temporaries": 5, "resident_growth": measured}
+    assert module("streamed_loss").memory_of(row) == most
 
 
 @pytest.mark.parametrize(
@@ -134,6 +171,12 @@ def changed(path, value):
         (["targets", 2, "value"], 1.0, ["one: more of theirs / ours was 3 and is 1"]),
         (["targets", 3, "value"], -0.009, []),
         (["settings", "n"], 65, ["one: measured with other settings; nothing is compared"]),
+        (["settings", "dtype"], "float32", []),  # as older ones are that do not say it
+        (
+            ["settings", "dtype"],
+            "bfloat16",
+            ["one: measured with other settings; nothing is compared"],
+        ),
     ],
 )
 def test_what_became_worse_is_found(module, tmp_path, path, value, found):

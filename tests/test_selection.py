@@ -40,6 +40,14 @@ def test_greatest_are_k_and_the_first_of_equals(row, data):
     np.testing.assert_array_equal(greatest(jnp.asarray(row)[None], k)[0], expected)
 
 
+def test_each_row_has_its_own_number_of_equals():
+    rows = np.random.default_rng(0).integers(0, 4, (64, 100)).astype(np.float32)
+    order = np.argsort(-rows, axis=1, kind="stable")[:, :30]
+    expected = np.zeros(rows.shape, bool)
+    np.put_along_axis(expected, order, True, axis=1)
+    np.testing.assert_array_equal(greatest(jnp.asarray(rows), 30), expected)
+
+
 def test_what_is_not_a_number_is_the_greatest():
     row = jnp.array([[0.5, jnp.nan, 2.0]])
     np.testing.assert_array_equal(greatest(row, 1), [[False, True, False]])

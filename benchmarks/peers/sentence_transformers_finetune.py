@@ -10,7 +10,6 @@ prints is JSON: versions, the loss of each step, seconds and evaluations.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 import time
@@ -31,7 +30,7 @@ from sentence_transformers.sentence_transformer.evaluation import (
     InformationRetrievalEvaluator,
 )
 from torch.utils.data import SequentialSampler
-from torch_precision import DEVICE, FACTS, ON_GPU
+from torch_precision import DEVICE, FACTS, ON_GPU, prepare
 from transformers import TrainerCallback
 
 IMPORTED, START = time.time(), float(sys.argv[1])
@@ -104,7 +103,7 @@ def in_order(dataset, **options):
 
 def main():
     request = json.loads(Path(sys.argv[2]).read_text())
-    torch.set_num_threads(os.cpu_count() or 1)
+    prepare()
     model = SentenceTransformer(request["model"], device=DEVICE)
     model.max_seq_length = request["max_seq_length"]
     for module in model.modules():

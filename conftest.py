@@ -1,9 +1,10 @@
-"""What all tests share: two CPU devices, fast compiling, no network, names for doctests."""
+"""What all tests share: lanes, two CPU devices, fast compiling, no network, names for doctests."""
 
 import builtins
 import importlib.util
 import os
 from importlib.metadata import version
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling is most of the time of tests on small arrays, here and in scripts that they start.
@@ -20,28 +21,81 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+# Each worker, and what it starts, computes with one thread: there are as many workers as cores.
+os.environ.update(NPROC="1", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+# Compiled programs are shared by workers, by the processes that they start, and by later runs.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parent / "build/tests/programs")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import durations
 
-def pytest_collection_modifyitems(items):
-    """Keeps the tests of a file on one worker; the many tests of the losses run case by case."""
+WITH_FLAX = importlib.util.find_spec("transformers.models.auto.modeling_flax_auto") is not None
 
-    def case_of(item):
-        case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
-        by_case = item.path.name in ("test_contract.py", "test_grid.py", "test_streaming.py")
-        return case.name if by_case and case else ""
 
-    if importlib.util.find_spec("transformers.models.auto.modeling_flax_auto") is None:
+def pytest_configure(config):
+    if WITH_FLAX:  # else the same tests run a second time, with transformers 5
+        config.pluginmanager.register(durations.Durations(config.option.exhaustive), "seconds")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--exhaustive",
+        action="store_true",
+        help="run the tests that are marked exhaustive too: all cells, kills and topologies",
+    )
+
+
+def case_of(item) -> str:
+    """Returns the case of a test in the files that are parametrized over losses, "" elsewhere."""
+    by_case = ("test_contract.py", "test_goldens.py", "test_grid.py", "test_streaming.py")
+    if item.path.name not in by_case or not hasattr(item, "callspec"):
+        return ""
+    case = item.callspec.params.get("case")
+    if isinstance(case, dict):  # a golden
+        return case["loss"]
+    return case.name if case else ""
+
+
+def group_of(item) -> str:
+    """Returns the group of a test, which runs on one worker: its file, or one loss in a file."""
+    marker = item.get_closest_marker("xdist_group")
+    if marker:
+        return marker.args[0]
+    file = item.path.relative_to(item.config.rootpath).as_posix()
+    loss = case_of(item).split("-")[0]
+    return f"{file}::{loss}" if loss else file
+
+
+@pytest.hookimpl(wrapper=True)  # before xdist, which reads the groups first of all others
+def pytest_collection_modifyitems(config, items):
+    """Selects the lane and sorts groups by duration, the longest first."""
+    if not WITH_FLAX:
         for item in items:
             if item.get_closest_marker("flax_transformers"):
                 item.add_marker(pytest.mark.skip("transformers 5 has no Flax models"))
-    items.sort(key=lambda item: (str(item.path), case_of(item)))  # stable otherwise
+    if not config.option.exhaustive:
+        deselected = [item for item in items if item.get_closest_marker("exhaustive")]
+        items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
+        config.hook.pytest_deselected(items=deselected)
+    groups = {item: group_of(item) for item in items}
+    seconds = durations.of_groups()
+
+    def order(item):
+        group = groups[item]
+        return -seconds.get(group, 0), group, case_of(item)  # stable otherwise
+
+    items.sort(key=order)
     for item in items:
-        if item.path.name != "test_goldens.py":
-            item.add_marker(pytest.mark.xdist_group(case_of(item) or str(item.path)))
+        item.user_properties.append(("group", groups[item]))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(groups[item]))
+    return (yield)
 
 
 @pytest.fixture

@@ -76,10 +76,10 @@ def open_abstract(
     return training, jax.tree_util.tree_map_with_path(of, training.tasks(0))
 
 
-def compile_step(training: Training, batch: Any) -> Any:
-    """Compiles the step of a training for batches of these shapes."""
+def lower_step(training: Training, batch: Any) -> Any:
+    """Lowers the step of a training for batches of these shapes."""
     key = jax.eval_shape(lambda: training.root_key)
-    return training.build_step().lower(training.abstract_state(), batch, key).compile()
+    return training.build_step().lower(training.abstract_state(), batch, key)
 
 
 def compile_plan(
@@ -98,7 +98,7 @@ def compile_plan(
     cost, least, loss_bytes = None, None, 0
     begin = time.perf_counter()
     try:
-        cost = program_cost(compile_step(training, batch))
+        cost = program_cost(lower_step(training, batch).compile())
     except jax.errors.JaxRuntimeError as error:
         found = TOO_MUCH.search(str(error))
         if found is None:
@@ -153,7 +153,7 @@ def bytes_of_loss(training: Training, batch: Any) -> int:
     )
     objective = tasks.build(training.mesh, ring=training.config.ring)
     alone = dataclasses.replace(training, objective=objective, params={"encoder": stub.params})
-    return program_cost(compile_step(alone, batch)).temporary_bytes
+    return program_cost(lower_step(alone, batch).compile()).temporary_bytes
 
 
 def bytes_on_a_chip(tree: Any) -> int:

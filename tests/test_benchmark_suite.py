@@ -49,6 +49,7 @@ def write(folder, content):
     return folder
 
 
+@pytest.mark.exhaustive
 def test_a_question_is_answered_and_reported(tmp_path):
     result = suite("--quick", "--only", "loss_memory", "--peers", "none", "--output", tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -61,6 +62,7 @@ def test_a_question_is_answered_and_reported(tmp_path):
     assert again.returncode == 0, again.stdout  # the compiled figures are the same
 
 
+@pytest.mark.exhaustive
 def test_questions_of_speed_are_asked_in_bfloat16(module, tmp_path):
     flags = ("--quick", "--only", "streamed_loss", "--peers", "none")
     result = suite(*flags, "--dtype", "bfloat16", "--output", tmp_path)

@@ -21,7 +21,11 @@ def run(script, *flags):
 
 
 @pytest.mark.parametrize(
-    ("name", "flags"), [("loss_time", ["--rounds", "1"]), ("loss_memory", ["--run"])]
+    ("name", "flags"),
+    [
+        ("loss_time", ["--rounds", "1"]),
+        pytest.param("loss_memory", ["--run"], marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_benchmark_of_losses_runs_and_writes(name, flags, tmp_path):
     flags += ["--n", "16", "--d", "8", "--only", "cosent", "ranknet", "--output", tmp_path]
@@ -60,6 +64,7 @@ def test_the_streamed_loss_is_measured_beside_its_products(tmp_path):
     assert ", temporaries in MiB: " in (tmp_path / "streamed_loss.md").read_text()
 
 
+@pytest.mark.exhaustive
 def test_a_cached_step_is_measured_beside_the_plain_one(tmp_path):
     flags = ["--model", ROOT / "tests/goldens/encoders/tiny", "--batch", "8", "--chunk", "2"]
     flags += ["--tokens", "8", "--rounds", "1", "--output", tmp_path]
@@ -72,7 +77,7 @@ def test_a_cached_step_is_measured_beside_the_plain_one(tmp_path):
     assert "| ours, cached |" in (tmp_path / "cached_step.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_objectives_are_trained_and_measured_one_after_the_other(tmp_path):
     flags = ["--model", ROOT / "tests/goldens/encoders/tiny", "--steps", "2", "--output", tmp_path]
     for name in ("softmax", "multiple_negatives_ranking, with negatives"):
@@ -87,12 +92,14 @@ def test_objectives_are_trained_and_measured_one_after_the_other(tmp_path):
     assert "share of 2 runs that learned: " in (tmp_path / "objectives_learn.md").read_text()
 
 
+@pytest.mark.exhaustive
 def test_an_unknown_objective_is_one_line():
     result = run("objectives_learn.py", "--only", "nothing")
     assert result.returncode == 2
     assert result.stderr.splitlines()[0].startswith("error: no run is named like 'nothing'")
 
 
+@pytest.mark.exhaustive
 def test_our_own_transformers_are_measured(tmp_path):
     flags = ["--models", "tiny", "--batch", "4", "--rounds", "1", "--output", tmp_path]
     result = run("encoder_speed.py", *flags)
@@ -103,6 +110,7 @@ def test_our_own_transformers_are_measured(tmp_path):
     assert "| tiny | train | ours |" in (tmp_path / "encoder_speed.md").read_text()
 
 
+@pytest.mark.exhaustive
 def test_texts_are_encoded_and_trained_on_from_start_to_end(tmp_path):
     flags = ["--models", ROOT / "tests/goldens/encoders/tiny", "--sides", "ours", "ours, packed"]
     flags += ["--texts", "8", "--batch", "4", "--steps", "1", "--rounds", "1"]
@@ -118,7 +126,7 @@ def test_texts_are_encoded_and_trained_on_from_start_to_end(tmp_path):
     assert all(0 <= row["padding_share"] < 1 for row in content["rows"])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_processes_are_measured_until_their_first_step(tmp_path):
     flags = ["--model", ROOT / "tests/goldens/encoders/tiny", "--sources", "jaxembed"]
     flags += ["--batch", "8", "--tokens", "16", "--rounds", "1", "--topology", "None"]
@@ -134,7 +142,7 @@ def test_processes_are_measured_until_their_first_step(tmp_path):
 
 
 @needs_libtpu
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_step_is_compiled_for_tpus_as_a_training_starts(tmp_path):
     flags = ["--model", ROOT / "tests/goldens/encoders/tiny", "--sources", "--rounds", "1"]
     flags += ["--tokens", "16", "--topology", "v5e:2x2", "--tpu-model", "tiny", "--tpu-batch", "8"]
@@ -146,7 +154,7 @@ def test_a_step_is_compiled_for_tpus_as_a_training_starts(tmp_path):
 
 
 @needs_libtpu
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_step_is_compiled_for_a_slice_of_tpus(tmp_path):
     flags = ("--topologies", "v5e:2x2", "--rows", "16", "--tokens", "32", "--mini-batch", "8")
     result = run("scaling.py", *flags, "--fsdp", "4", "--output", tmp_path)
@@ -158,6 +166,7 @@ def test_a_step_is_compiled_for_a_slice_of_tpus(tmp_path):
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.exhaustive
 def test_mining_is_measured_with_its_memory(tmp_path):
     flags = ["--rows", "200", "--d", "8", "--candidates", "10", "--baseline-queries", "50"]
     result = run("mining.py", *flags, "--output", tmp_path)
@@ -167,6 +176,7 @@ def test_mining_is_measured_with_its_memory(tmp_path):
     assert rows[0]["peak_bytes"] > 2**26
 
 
+@pytest.mark.exhaustive
 def test_planning_and_feeding_are_measured(tmp_path):
     flags = ["--quick", "--model", ROOT / "tests/goldens/encoders/tiny", "--output", tmp_path]
     result = run("feeding.py", *flags)

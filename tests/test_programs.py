@@ -14,7 +14,7 @@ SOME = ("multiple_negatives_ranking", "gist", "triplet", "cosent", "kl_div")  # 
 STORED = json.loads((BENCHMARKS / "results/programs.json").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(jax.__version__ not in STORED, reason=f"nothing stored for {jax.__version__}")
 def test_programs_take_what_is_stored(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "programs.py"), "--output", str(tmp_path)]

@@ -1,9 +1,12 @@
 """Imports point one way, files stay small, and names say what they mean."""
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
+
+from tests import durations
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxembed"
@@ -69,3 +72,15 @@ def test_no_file_is_long_or_vague():
     for file in FILES:
         assert len(file.read_text().splitlines()) <= 320, f"{file} has two reasons to exist"
         assert file.stem not in {"utils", "util", "common", "helpers", "base", "misc"}
+
+
+def test_a_group_of_tests_shares_a_worker(request):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        assert request.node.nodeid.endswith("@tests/test_structure.py")
+
+
+def test_slow_tests_are_there_and_have_a_reason():
+    for name, reason in durations.SLOW.items():
+        file, function = name.partition("[")[0].split("::")
+        assert f"def {function}(" in (ROOT / file).read_text(), f"{name} is listed in SLOW"
+        assert len(reason.split()) > 3

@@ -15,7 +15,7 @@ def pairs():
     return [row[5] for row in rows], [row[6] for row in rows], [float(row[4]) for row in rows]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_minilm_has_its_published_correlation(pairs):
     left, right, scores = pairs
     assert len(scores) == 1379

@@ -1,4 +1,8 @@
-"""What every loss promises, tested over the table of all losses."""
+"""What every loss promises, tested over the table of all losses.
+
+The loss is the unit: the richest case of each loss is tested for everything. The fast lane tests
+the other cases for what their settings can break: the value, the gradient, and masks.
+"""
 
 import functools
 import inspect
@@ -15,13 +19,22 @@ from jax.test_util import check_grads
 import jaxembed.losses
 import jaxembed.losses.reranking
 from tests.arrays import cast
-from tests.losses.cases import CASES, Case
+from tests.losses.cases import CASES, RICHEST, Case, loss_name
 
 N = 8
-every_loss = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-every_row_loss = pytest.mark.parametrize(
-    "case", [case for case in CASES if case.reduction], ids=lambda case: case.name
-)
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def of_losses(cases: list[Case]):
+    """Runs a test for the richest case of each loss and, in the exhaustive lane, for all cases."""
+    marks = lambda case: () if case in RICHEST else pytest.mark.exhaustive  # noqa: E731
+    return pytest.mark.parametrize(
+        "case", [pytest.param(case, id=case.name, marks=marks(case)) for case in cases]
+    )
+
+
+every_loss = of_losses(CASES)
+every_row_loss = of_losses([case for case in CASES if case.reduction])
 
 
 def inputs(case: Case, n: int = N, seed: int = 0):
@@ -76,10 +89,10 @@ def test_every_public_loss_has_a_case():
         for name, value in vars(module).items()
         if name.endswith("_loss") and inspect.isfunction(value)
     }
-    assert public == {case.name.split("-")[0] for case in CASES}
+    assert public == {loss_name(case) for case in CASES}
 
 
-@every_loss
+@every_case
 @pytest.mark.parametrize("n", [1, 2, N])
 def test_value_equals_the_reference(case, n):
     (embeddings, parameters), rows = inputs(case, n)
@@ -144,10 +157,20 @@ def spoil(arrays, where, filler):
 
 
 def masked(case, arrays, rows, where, filler):
-    """The inputs with fillers in the rows that are not real, and the mask that says so."""
+    """The inputs with fillers in the rows that are not real, and the mask of real rows."""
     (embeddings, parameters), mask = arrays, where_of(case, where, arrays, rows)
     embeddings, rows = cast(spoil((embeddings, rows), where, filler), jnp.float32)
     return (embeddings, cast(parameters, jnp.float32)), {**rows, "where": mask}
+
+
+def all_real(case):
+    """The inputs with a mask that is True everywhere and, of the richest case, without a mask too.
+
+    In the fast lane other cases are differentiated with a mask alone, which saves a program.
+    """
+    yield masked(case, *inputs(case), np.ones(N, bool), np.nan)
+    if case in RICHEST:
+        yield cast(inputs(case), jnp.float32)
 
 
 @every_loss
@@ -163,14 +186,14 @@ def test_masked_rows_have_no_effect_and_no_gradient(case, where, filler):
     assert_close(actual, expected, 3e-5)
 
 
-@every_loss
+@every_case
 def test_nothing_real_costs_nothing(case):
     value, gradient = compiled(case)(*masked(case, *inputs(case), np.zeros(N, bool), np.nan))
     assert value == 0
     assert all_are(lambda g: g == 0, gradient)
 
 
-@every_loss
+@every_case
 @given(where=st.lists(st.booleans(), min_size=N, max_size=N).filter(any), seed=st.integers(0, 999))
 @settings(max_examples=20, deadline=None, derandomize=True)
 def test_any_mask_gives_the_reference_on_the_rows_that_are_left(case, where, seed):
@@ -178,8 +201,10 @@ def test_any_mask_gives_the_reference_on_the_rows_that_are_left(case, where, see
     arrays, rows = inputs(case, seed=seed)
     (embeddings, parameters), left = take(arrays, rows, where)
     expected = case.reference(*embeddings, **left, **parameters, **case.settings)
-    value, _ = compiled(case)(*masked(case, arrays, rows, where, np.nan))
+    value, (gradient, _) = compiled(case)(*masked(case, arrays, rows, where, np.nan))
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+    assert all_are(lambda g: g[~where] == 0, gradient)
+    assert all_are(np.isfinite, gradient)
 
 
 @every_row_loss
@@ -187,32 +212,35 @@ def test_unreduced_values_are_zero_where_masked_and_reduce_to_the_loss(case):
     (embeddings, parameters), rows = arrays, rows = cast(inputs(case), jnp.float32)
     mask = np.arange(N) % 3 != 0
     keywords = {**rows, **parameters, **case.settings, "where": where_of(case, mask, arrays, rows)}
-    values = np.asarray(case.loss(*embeddings, **keywords, reduce_fn=None))
+
+    def computed(**reduction):
+        return jax.jit(lambda *arrays: case.loss(*arrays, **keywords, **reduction))(*embeddings)
+
+    values, loss = np.asarray(computed(reduce_fn=None)), computed()
     assert values.shape == (N,)
     assert np.all(values[~mask] == 0)
-    loss = case.loss(*embeddings, **keywords)
     if case.reduction == "total":
         np.testing.assert_allclose(values.sum(), loss, rtol=1e-5)
     elif "negatives_where" not in rows and "candidates_where" not in rows:
         np.testing.assert_allclose(values.sum() / mask.sum(), loss, rtol=1e-5)
 
 
-@every_loss
+@every_case
 @pytest.mark.parametrize("size", [1e4, 1e-9, 0.0])
 def test_gradients_are_finite_at_any_size(case, size):
-    (embeddings, parameters), rows = cast(inputs(case), jnp.float32)
-    embeddings = jax.tree.map(lambda x: size * x, embeddings)
-    value, gradient = compiled(case)((embeddings, parameters), rows)
-    assert np.isfinite(value)
-    assert all_are(np.isfinite, gradient)
+    for (embeddings, parameters), rows in all_real(case):
+        embeddings = jax.tree.map(lambda x: size * x, embeddings)
+        value, gradient = compiled(case)((embeddings, parameters), rows)
+        assert np.isfinite(value)
+        assert all_are(np.isfinite, gradient)
 
 
-@every_loss
+@every_case
 def test_not_a_number_shows_in_the_loss(case):
-    (embeddings, parameters), rows = cast(inputs(case), jnp.float32)
-    embeddings = jax.tree.map(lambda x: x.at[0].set(jnp.nan), embeddings)
-    value, _ = compiled(case)((embeddings, parameters), rows)
-    assert np.isnan(value)
+    for (embeddings, parameters), rows in all_real(case):
+        embeddings = jax.tree.map(lambda x: x.at[0].set(jnp.nan), embeddings)
+        value, _ = compiled(case)((embeddings, parameters), rows)
+        assert np.isnan(value)
 
 
 @every_loss

@@ -8,7 +8,9 @@ import pytest
 from jaxembed.training import build_train_step, create_state, make_mesh
 from tests.objectives.every import FLAGS
 
+exhaustive = pytest.mark.exhaustive
 STEPS = 4
+PLAIN: dict[str, list[float]] = {}
 SCHEDULE = optax.constant_schedule(0.02)
 NAMES = (
     "softmax",
@@ -47,27 +49,45 @@ def curve(open_tasks):
     return losses
 
 
+@pytest.fixture
+def plain_curve(curve):
+    """The curve on one device without chunks; computed once per name."""
+
+    def losses(name):
+        if name not in PLAIN:
+            PLAIN[name] = curve(name)
+        return PLAIN[name]
+
+    return losses
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_chunks_devices_and_bfloat16_follow_the_plain_curve(curve, name):
-    plain = curve(name)
+@pytest.mark.parametrize(
+    ("chunk", "devices"),
+    [pytest.param("3", 1, marks=exhaustive), pytest.param(None, 2, marks=exhaustive), ("2", 2)],
+)
+def test_chunks_and_devices_follow_the_plain_curve(curve, plain_curve, name, chunk, devices):
+    plain = plain_curve(name)
     assert len(set(plain)) > 2
-    np.testing.assert_allclose(curve(name, "--mini-batch-size", "3"), plain, rtol=1e-4)
-    np.testing.assert_allclose(curve(name, devices=2), plain, rtol=1e-4)
-    both = curve(name, "--mini-batch-size", "2", devices=2)
-    np.testing.assert_allclose(both, plain, rtol=1e-4)
-    half = curve(name, "--dtype", "bfloat16")
+    flags = ("--mini-batch-size", chunk) if chunk else ()
+    np.testing.assert_allclose(curve(name, *flags, devices=devices), plain, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_follows_the_plain_curve(curve, plain_curve, name):
+    half, plain = curve(name, "--dtype", "bfloat16"), plain_curve(name)
     np.testing.assert_allclose(half, plain, rtol=5e-2, atol=1e-2 * max(plain))
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "contrastive_tension_in_batch_negatives"])
-def test_learned_scales_in_blocks_on_two_devices_follow_the_plain_curve(curve, name):
+def test_learned_scales_in_blocks_on_two_devices_follow_the_plain_curve(curve, plain_curve, name):
     blocks = curve(name, "--block-size", "2", devices=2)
-    np.testing.assert_allclose(blocks, curve(name), rtol=1e-4)
+    np.testing.assert_allclose(blocks, plain_curve(name), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["softmax", "denoising_auto_encoder", "matryoshka_2d"])
-def test_dropout_is_the_same_in_chunks_and_on_two_devices(curve, name):
+def test_dropout_is_the_same_in_chunks_and_on_two_devices(curve, plain_curve, name):
     plain = curve(name, "--dropout")
     both = curve(name, "--dropout", "--mini-batch-size", "3", devices=2)
     np.testing.assert_allclose(both, plain, rtol=1e-4)
-    assert abs(plain[0] - curve(name)[0]) > 1e-4 * abs(plain[0])
+    assert abs(plain[0] - plain_curve(name)[0]) > 1e-4 * abs(plain[0])

@@ -169,13 +169,12 @@ def test_without_its_ranges_every_shard_is_made_again(encode, tmp_path, capsys):
     assert "0 texts are done" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_stopped_then_killed_then_resumed(encode, tiny, tmp_path):
     texts = [f"cat {number}" for number in range(10_000)]
     file, output = tmp_path / "many.txt", tmp_path / "many"
     file.write_text("\n".join(texts))
     command = [sys.executable, str(ROOT / "scripts/encode.py"), str(TINY), "--data", str(file)]
-    command += ["--output", str(output), "--shard-size", "25", "--cache", "None"]
+    command += ["--output", str(output), "--shard-size", "25", "--cache", str(tmp_path / "cache")]
 
     def interrupted(number, n_shards):
         process = subprocess.Popen(

@@ -10,6 +10,7 @@ from datasets import Dataset
 import jaxembed
 from jaxembed.data import open_dataset
 from jaxembed.evaluators import SimilarityEvaluator
+from tests.scripts.beir_files import write_beir
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/goldens/encoders/tiny"
@@ -39,14 +40,7 @@ def data(tmp_path_factory):
     }
     for name, table in tables.items():
         Dataset.from_dict(table).to_parquet(folder / f"{name}.parquet")
-    beir = folder / "beir"
-    beir.mkdir()
-    for name, rows in {
-        "corpus": [{"_id": f"d{n}", "text": positives[n]} for n in numbers],
-        "queries": [{"_id": f"q{n}", "text": queries[n]} for n in numbers],
-        "qrels": [{"query-id": f"q{n}", "corpus-id": f"d{n}", "score": 1} for n in numbers],
-    }.items():
-        (beir / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    beir = write_beir(folder / "beir", queries, positives)
     np.save(folder / "teacher.npy", np.ones((12, 24), np.float32))
     (folder / "suite.toml").write_text(
         f"""

@@ -1,7 +1,6 @@
 """What a run measures and keeps: evaluations, early stopping, averages, steps that are skipped."""
 
 import json
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from safetensors.numpy import load_file
 
 from jaxembed.data import open_dataset
 from jaxembed.training import Checkpoints, create_state, make_mesh
+from tests.scripts.beir_files import write_beir
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/goldens/encoders/tiny"
@@ -26,14 +26,8 @@ def data(tmp_path_factory):
         part = rows.select(range(40 * number, 40 * number + 40))
         part.select_columns(["query", "positive"]).to_parquet(folder / f"pairs-{number}.parquet")
     rows.select_columns(["query", "positive", "negative"]).to_parquet(folder / "triplets.parquet")
-    beir = folder / "beir"
-    beir.mkdir()
-    for name, table in {
-        "corpus": [{"_id": f"d{i}", "text": rows[i]["positive"]} for i in range(20)],
-        "queries": [{"_id": f"q{i}", "text": rows[i]["query"]} for i in range(20)],
-        "qrels": [{"query-id": f"q{i}", "corpus-id": f"d{i}", "score": 1} for i in range(20)],
-    }.items():
-        (beir / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    some = rows.select(range(20))
+    write_beir(folder / "beir", some["query"], some["positive"])
     return folder
 
 
@@ -43,8 +37,6 @@ def train(monkeypatch, data, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     from config import Config
     from train import main
-
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run_here(**flags):
         usual = {
@@ -61,9 +53,7 @@ def train(monkeypatch, data, tmp_path):
         assert main(Config(**{**usual, **flags})) == 0
         return tmp_path / "run"
 
-    yield run_here
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return run_here
 
 
 def records(folder, kind):

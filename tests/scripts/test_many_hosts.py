@@ -84,7 +84,7 @@ def pair(folder):
     return "pair"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("hosts", "devices", "more"),
     [
@@ -111,7 +111,7 @@ def test_two_processes_train_as_one_and_host_0_speaks_for_both(folder, alone, pa
     assert_same(folder, pair, alone)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("hosts", [1, 4])
 def test_a_checkpoint_of_two_processes_goes_on_on_another_number(folder, alone, pair, hosts):
     output = f"pair-on-{hosts}"
@@ -155,7 +155,7 @@ def goes_on(folder, output, pair):
     return results[0][1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("victim", [0, 1])
 def test_the_kill_of_a_host_ends_the_other_and_nothing_else_is_lost(folder, pair, victim):
     output = f"killed-{victim}"
@@ -174,7 +174,7 @@ def test_the_kill_of_a_host_ends_the_other_and_nothing_else_is_lost(folder, pair
     assert "goes on after step 5" in goes_on(folder, output, pair)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_host_that_hangs_is_named_after_the_time_out(folder):
     processes = start(flags(folder, "hung", "--evaluate", "none"), hosts=2, timeout=8)
     wait_for_step(folder, "hung", 3, processes)
@@ -188,7 +188,7 @@ def test_a_host_that_hangs_is_named_after_the_time_out(folder):
     finish(processes[1:])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_signal_to_one_host_saves_at_the_same_step_on_all(folder, pair):
     more = ("--checkpoint-every", "100", "--evaluate", "none")
     processes = start(flags(folder, "told", *more), hosts=2)
@@ -202,7 +202,7 @@ def test_a_signal_to_one_host_saves_at_the_same_step_on_all(folder, pair):
     assert losses(folder, "told") == losses(folder, pair)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(folder, pair):
     output = "torn"
     checkpoints = folder / output / "checkpoints"
@@ -223,7 +223,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(folder, pair
     assert f"goes on after step {whole}" in goes_on(folder, output, pair)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_file_system_that_takes_no_more_is_one_line_and_earlier_checkpoints_stay(folder, pair):
     output = "full"
     processes = start(flags(folder, output), hosts=2)
@@ -253,7 +253,7 @@ def test_a_host_that_never_comes_is_named(folder):
     assert "hosts 1, 2 of 3 did not come within 2 s" in errors
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_hosts_find_each_other_under_slurm(folder, pair):
     output = "slurm"
     job: Any = {"SLURM_JOB_ID": "4211", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
@@ -272,7 +272,7 @@ def test_hosts_find_each_other_under_slurm(folder, pair):
     assert_identical(folder, output, pair)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_twenty_random_kills_change_nothing(folder, alone):
     output, generator = "killed-often", random.Random(0)
     often = ("--checkpoint-every", "1", "--keep", "2", "--evaluate", "none")

@@ -306,7 +306,7 @@ def test_killed_then_resumed(mine, tmp_path):
         "embeddings_of_corpus": saved(tmp_path / "answers.npy", rng.normal(size=(1600, 8))),
         "output": (str(tmp_path / "mined.jsonl"),),
         "shard_size": ("20",),
-        "cache": ("None",),
+        "cache": (str(tmp_path / "cache"),),
     }
     command = [sys.executable, str(ROOT / "scripts/mine_negatives.py")]
     for name, values in flags.items():

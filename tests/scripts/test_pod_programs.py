@@ -1,9 +1,8 @@
 """The training step compiled for TPU pods: its memory, its work, and what chips send each other.
 
-BERT-base in bfloat16 with texts of 128 tokens, compiled by scripts/planning.py.
+BERT-base in bfloat16 with texts of 128 tokens, lowered by scripts/planning.py.
 """
 
-import dataclasses
 import json
 import shutil
 import sys
@@ -13,7 +12,7 @@ import pytest
 
 from jaxembed.encoders.folder import find
 from jaxembed.training.hlo import Hlo
-from tests.tpu_programs import needs_libtpu, on_tpus
+from tests.tpu_programs import cost, facts, needs_libtpu, on_tpus
 
 BERT_BASE = {
     "model_type": "bert",
@@ -37,26 +36,28 @@ GIB = 2**30
 TRAFFIC = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
 
-def program(devices, model, flags):
-    """Compiles a step; returns its cost, the bytes of a chip's state, and what is gathered."""
-    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-    from config import Config
-    from planning import bytes_on_a_chip, compile_step, open_abstract
-
-    from jaxembed.training.compiled import program_cost
-
-    config = Config(model=model, random_init=True, dtype="bfloat16", **flags)
-    training, batch = open_abstract(config, list(devices), TOKENS)
-    compiled, state = compile_step(training, batch), training.abstract_state()
+def read(compiled):
+    """The cost of a step, and the shapes of what is gathered."""
     gathered = {
         (shape.dtype, shape.dims)
         for run in Hlo(compiled.as_text()).runs()
         if run.instruction.opcode in ("all-gather", "all-gather-done")
         for shape in run.instruction.shapes
     }
-    cost = dataclasses.asdict(program_cost(compiled))
+    return {**cost(compiled), "gathered": sorted(gathered)}
+
+
+def program(devices, model, flags):
+    """Compiles a step; returns its facts and the bytes of a chip's state."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+    from config import Config
+    from planning import bytes_on_a_chip, lower_step, open_abstract
+
+    config = Config(model=model, random_init=True, dtype="bfloat16", **flags)
+    training, batch = open_abstract(config, list(devices), TOKENS)
+    state = training.abstract_state()
     held = bytes_on_a_chip((state.params, state.opt_state))
-    return {**cost, "state_bytes": held, "gathered": sorted(gathered)}
+    return {**facts(lower_step(training, batch), devices, read), "state_bytes": held}
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +70,10 @@ def compiled(tmp_path_factory):
             shutil.copy(real / file, folder)
     (folder / "config.json").write_text(json.dumps(BERT_BASE))
 
-    def facts(topology, **flags):
+    def facts_of(topology, **flags):
         return on_tpus(program, str(folder), flags, topology=topology)
 
-    return facts
+    return facts_of
 
 
 def flops_of_encoder(rows, times=3):
@@ -105,7 +106,6 @@ def check_one_exchange_of_parameters(found, parts, rows):
 
 
 @needs_libtpu
-@pytest.mark.slow
 def test_whole_parameters_on_v5e_4x4(compiled):
     found = compiled("v5e:4x4", batch_size=1024, mini_batch_size=32)
     assert found["state_bytes"] == pytest.approx(12 * PARAMETERS, rel=0.01)
@@ -120,10 +120,13 @@ def test_whole_parameters_on_v5e_4x4(compiled):
 
 
 @needs_libtpu
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("topology", "chips", "batch_size", "memory"),
-    [("v5e:4x4", 16, 1024, 15.75), ("v5p:2x2x2", 8, 512, 95), ("v6e:2x4", 8, 512, 31.25)],
+    [
+        ("v5e:4x4", 16, 1024, 15.75),
+        pytest.param("v5p:2x2x2", 8, 512, 95, marks=pytest.mark.exhaustive),
+        pytest.param("v6e:2x4", 8, 512, 31.25, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_fsdp_over_all_chips(compiled, topology, chips, batch_size, memory):
     # The compiler of libtpu 0.0.42 crashes on dropout for v6e.
@@ -139,7 +142,7 @@ def test_fsdp_over_all_chips(compiled, topology, chips, batch_size, memory):
 
 
 @needs_libtpu
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_65536_pairs_of_128_tokens_fit_on_v5e_16x16(compiled):
     found = compiled("v5e:16x16", batch_size=65_536, mini_batch_size=32, fsdp=16)
     assert found["argument_bytes"] + found["temporary_bytes"] < 15.75 * GIB

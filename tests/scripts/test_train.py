@@ -16,8 +16,10 @@ from safetensors.numpy import load_file
 import jaxembed
 from jaxembed.data import open_dataset
 from jaxembed.data.sources import EMBEDDED
+from tests.scripts.beir_files import write_beir
 from tests.scripts.many_hosts import environment
 
+exhaustive = pytest.mark.exhaustive
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/goldens/encoders/tiny"
 ENVIRONMENT = environment(1)
@@ -30,15 +32,8 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     rows = open_dataset("wordnet-gloss").select(range(300))
     rows.to_parquet(folder / "pairs.parquet")
-    beir = folder / "beir"
-    beir.mkdir()
-    for name, table in {
-        "corpus": [{"_id": f"d{i}", "title": "", "text": rows[i]["positive"]} for i in range(40)],
-        "queries": [{"_id": f"q{i}", "text": rows[i]["query"]} for i in range(40)],
-        "qrels": [{"query-id": f"q{i}", "corpus-id": f"d{i}", "score": 1} for i in range(40)],
-    }.items():
-        lines = "".join(json.dumps(row) + "\n" for row in table)
-        (beir / f"{name}.jsonl").write_text(lines)
+    some = rows.select(range(40))
+    write_beir(folder / "beir", some["query"], some["positive"])
     return folder
 
 
@@ -50,6 +45,7 @@ def command(data, output, *flags):
         *("--evaluate", str(data / "beir"), "--evaluate-every", "6"),
         *("--steps", "12", "--batch-size", "8", "--checkpoint-every", "2", "--log-every", "1"),
         *("--learning-rate", "1e-3", "--cache", str(data / "cache")),
+        *("--buckets", "48", "--no-split-lengths"),  # one program
         *flags,
     ]
 
@@ -104,8 +100,9 @@ def test_a_run_ends_with_a_model_a_table_a_picture_and_a_log(undisturbed):
     assert "| ndcg@10 after |" in card
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("step", [1, 5, 9])
+@pytest.mark.parametrize(
+    "step", [pytest.param(1, marks=exhaustive), 5, pytest.param(9, marks=exhaustive)]
+)
 def test_killed_and_resumed_is_undisturbed_to_the_bit(data, undisturbed, tmp_path, step):
     output = tmp_path / "killed"
     process = subprocess.Popen(command(data, output), env=ENVIRONMENT, stdout=subprocess.DEVNULL)
@@ -127,8 +124,7 @@ def test_killed_and_resumed_is_undisturbed_to_the_bit(data, undisturbed, tmp_pat
     assert losses(output) == losses(undisturbed[0])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=exhaustive), signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(data, undisturbed, tmp_path, number):
     output = tmp_path / "stopped"
     arguments = command(data, output, "--checkpoint-every", "100")
@@ -146,8 +142,7 @@ def test_a_signal_saves_and_says_how_to_go_on(data, undisturbed, tmp_path, numbe
     assert_same_weights(output, undisturbed[0])
 
 
-@pytest.mark.slow
-def test_two_devices_hard_negatives_symmetric_loss_bfloat16_and_workers(data, tmp_path):
+def test_two_devices_hard_negatives_bfloat16_and_workers(data, tmp_path):
     output = tmp_path / "run"
     flags = ("--hard-negatives", "--loss", "multiple_negatives_symmetric_ranking", "--no-dropout",
              "--dtype", "bfloat16", "--workers", "1", "--steps", "4", "--save-best",
@@ -160,21 +155,6 @@ def test_two_devices_hard_negatives_symmetric_loss_bfloat16_and_workers(data, tm
     assert "2 cpu devices" in result.stdout
     assert list((output / "tensorboard").iterdir())
     assert jaxembed.load(output / "model").dimension == 24
-
-
-@pytest.mark.slow
-def test_mini_batches_and_blocks_on_two_devices_train_as_the_whole_batch(data, tmp_path):
-    two = environment(2)
-    losses = []
-    for name, flags in (("whole", ()), ("parts", ("--mini-batch-size", "3", "--block-size", "4"))):
-        flags = (*flags, "--hard-negatives", "--steps", "4", "--evaluate", "none")
-        arguments = command(data, tmp_path / name, *flags)
-        result = subprocess.run(arguments, env=two, capture_output=True, text=True, timeout=1200)
-        assert result.returncode == 0, result.stderr
-        records = map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())
-        losses.append([record["loss"] for record in records if record["kind"] == "train"])
-    assert len(losses[0]) == 4
-    np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
 def test_scored_pairs_train_and_evaluate(tmp_path):
@@ -206,6 +186,31 @@ def train(monkeypatch):
         return main(Config(**{**usual, **flags}))
 
     return run_here
+
+
+@pytest.mark.exhaustive
+def test_mini_batches_and_blocks_on_two_devices_train_as_the_whole_batch(train, data, tmp_path):
+    losses = []
+    for name, parts in (("whole", {}), ("parts", {"mini_batch_size": 3, "block_size": 4})):
+        status = train(
+            data=(str(data / "pairs.parquet"),),
+            columns=("query", "positive"),
+            hard_negatives=True,
+            evaluate=("none",),
+            output=tmp_path / name,
+            steps=4,
+            batch_size=8,
+            log_every=1,
+            learning_rate=1e-3,
+            buckets=(48,),
+            split_lengths=False,
+            **parts,
+        )
+        assert status == 0
+        records = map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())
+        losses.append([record["loss"] for record in records if record["kind"] == "train"])
+    assert len(losses[0]) == 4
+    np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
 WRONG = [

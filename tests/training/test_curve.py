@@ -22,7 +22,7 @@ CURVE = Path(__file__).parents[1] / "goldens/training/minilm_curve.json"
 BUCKETS = (32, 64)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_thirty_steps_have_the_losses_of_sentence_transformers():
     golden = json.loads(CURVE.read_text())["curve"]
     encoder = jaxembed.load("all-MiniLM-L6-v2", max_seq_length=64, dropout=False)

@@ -1,11 +1,10 @@
 """The cells of the grid: every loss, every way to compute it, on one device and on two."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
 
-from tests.losses.cases import CASES, Case
+from tests.losses.cases import CASES_OF, Case, loss_name, richest
 
 WAYS = ("plain", "cached", "matryoshka", "adaptive_layer", "2d", "cached_over_2d")
 CACHED = ("cached", "cached_over_2d")
@@ -49,25 +48,15 @@ REASONS = {
 }
 
 
-def loss_name(case: Case) -> str:
-    return case.name.split("-")[0]
-
-
-def richest(cases: list[Case]) -> Case:
-    """The first of those with the most columns and, among these, the most other arrays."""
-
-    def size(case: Case) -> tuple[int, int]:
-        columns, rows = case.inputs(2)
-        return len(columns), len(rows) + len(case.parameters(np.random.default_rng(0)))
-
-    # Only the auxiliary term of a sparse auto-encoder has parts that are constants to the gradient.
-    smooth = (
+def smooth(cases: list[Case]) -> list[Case]:
+    """Returns the differentiable cases; a sparse auto-encoder's without its auxiliary term."""
+    without = (
         replace(case, settings={**case.settings, "k_aux": 0}, differentiable=True)
         if "k_aux" in case.settings
         else case
         for case in cases
     )
-    return max((case for case in smooth if case.differentiable), key=size)
+    return [case for case in without if case.differentiable]
 
 
 CONSTANT = {"teacher_temperature": "what the teacher says is a constant"}
@@ -87,10 +76,7 @@ def with_learned_numbers(case: Case) -> Case:
     )
 
 
-GRID = {
-    name: with_learned_numbers(richest(list(cases)))
-    for name, cases in itertools.groupby(CASES, loss_name)
-}
+GRID = {name: with_learned_numbers(richest(smooth(cases))) for name, cases in CASES_OF.items()}
 CELLS = [
     (case, way, devices)
     for name, case in GRID.items()
@@ -98,3 +84,21 @@ CELLS = [
     for devices in DEVICES
     if (name, way) not in REASONS
 ]
+
+# The fast lane computes all cells of one loss of each kind, and of the others the plain cell and
+# the one that contains most of the rest: the last way on two devices.
+OF_EVERY_KIND = {
+    "cosine_similarity_loss",  # pairs, each row by itself
+    "multiple_negatives_ranking_loss",  # in-batch, with ids and negatives
+    "gist_embed_loss",  # in-batch, with a guide
+    "batch_hard_triplet_loss",  # mines its triplets in the batch
+    "multi_vector_multiple_negatives_ranking_loss",  # token vectors with masks
+    "reranking.lambda_loss",  # lists of scores
+}
+
+
+def is_fast(case: Case, way: str, devices: int) -> bool:
+    name = loss_name(case)
+    last = [way for way in WAYS if (name, way) not in REASONS][-1]
+    covering = {("plain", 1), (last, 2)} if last in CACHED else {("cached", 2), (last, 2)}
+    return name in OF_EVERY_KIND or (way, devices) in covering

@@ -3,7 +3,6 @@
 The encoder has the size of MiniLM (but for the vocabulary), texts have 32 tokens, chunks 32 rows.
 """
 
-from dataclasses import asdict
 from functools import cache
 
 import jax
@@ -13,9 +12,8 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
-from jaxembed.training.compiled import program_cost
 from jaxembed.transforms.cached import cached
-from tests.tpu_programs import needs_libtpu, on_tpus
+from tests.tpu_programs import facts, needs_libtpu, on_tpus
 from tests.transforms.small_encoder import encode, init
 
 TOKENS = 32
@@ -69,7 +67,7 @@ def cost(devices, way, n):
     params = shapes(jax.eval_shape(init, jax.random.key(0)), P())
     tokens = shapes({"input_ids": jax.ShapeDtypeStruct((n, TOKENS), jnp.int32)}, P("data"))
     step = jax.jit(jax.value_and_grad(loss), out_shardings=NamedSharding(mesh, P()))
-    return asdict(program_cost(step.lower(params, tokens).compile()))
+    return facts(step.lower(params, tokens), devices)
 
 
 def costs(devices, *requests):
@@ -144,7 +142,6 @@ def tpu_programs():
 
 
 @needs_libtpu
-@pytest.mark.slow
 def test_on_tpus_every_device_does_its_share_and_reduces_once(tpu_programs):
     for n in (1024, 4096):
         assert 1.30 <= shared_work(tpu_programs["over_mesh", n], n, 8) <= 1.40
@@ -152,18 +149,15 @@ def test_on_tpus_every_device_does_its_share_and_reduces_once(tpu_programs):
 
 
 @needs_libtpu
-@pytest.mark.slow
 def test_on_tpus_the_memory_does_not_grow_with_the_rows(tpu_programs):
     check_same_memory(tpu_programs["over_mesh", 1024], tpu_programs["over_mesh", 4096])
 
 
 @needs_libtpu
-@pytest.mark.slow
 def test_on_tpus_devices_share_the_work_also_when_jit_shards_it(tpu_programs):
     assert 1.30 <= shared_work(tpu_programs["left_to_jit", 1024], 1024, 8) <= 1.40
 
 
 @needs_libtpu
-@pytest.mark.slow
 def test_on_tpus_the_checks_see_that_every_device_encodes_all_rows(tpu_programs):
     assert shared_work(tpu_programs["naive", 1024], 1024, 8) > 10

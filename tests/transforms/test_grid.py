@@ -1,7 +1,8 @@
 """The grid: every loss, transformed in every way, on one device and on two, against plain loops.
 
 The loops are in NumPy and float64: over the rows that are left by the mask, over widths and layers,
-with the losses' own references. Gradients are compared with central differences of the loops.
+with the losses' own references. Gradients are compared with central differences of the loops. The
+fast lane covers the grid, the exhaustive lane computes all of it: see `is_fast`.
 """
 
 import functools
@@ -21,7 +22,7 @@ from jaxembed.transforms.adaptive_layer import adaptive_layer
 from jaxembed.transforms.cached import cached
 from jaxembed.transforms.matryoshka import matryoshka
 from jaxembed.transforms.over_mesh import over_mesh
-from tests.losses.cases import Case
+from tests.losses.cases import Case, loss_name
 from tests.transforms.grid_cells import (
     CACHED,
     CELLS,
@@ -35,9 +36,10 @@ from tests.transforms.grid_cells import (
     WAYS,
     WIDTH,
     WORDS,
-    loss_name,
+    is_fast,
 )
 
+exhaustive = pytest.mark.exhaustive
 N, LAYERS, STEP = 8, 3, 1e-6
 WHERE = np.array([1, 1, 0, 1, 1, 1, 1, 1], bool)
 DIMS, WEIGHTS = (6, 3), (1.0, 0.5)
@@ -193,7 +195,11 @@ def cell_id(cell) -> str:
 
 
 @pytest.mark.parametrize(
-    ("case", "way", "devices"), [pytest.param(*cell, id=cell_id(cell)) for cell in CELLS]
+    ("case", "way", "devices"),
+    [
+        pytest.param(*cell, id=cell_id(cell), marks=[] if is_fast(*cell) else exhaustive)
+        for cell in CELLS
+    ],
 )
 def test_grid(case, way, devices):
     value, directions, slopes = expected(case, way.removeprefix("cached_over_"))

@@ -1,0 +1,112 @@
+"""How long tests take: recorded by each run, reported, and used to start long groups first.
+
+A run records the seconds of its tests in build/tests/durations.json. tests/durations.json, which is
+committed, has the seconds of groups of tests for a fresh clone:
+
+    python -m tests.durations report     # the slowest tests of earlier runs
+    python -m tests.durations store      # the seconds of groups, for the repository
+
+A test of the fast lane that takes more than `MOST_SECONDS` fails the run.
+"""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RECORDED = ROOT / "build/tests/durations.json"
+STORED = Path(__file__).with_suffix(".json")
+MOST_SECONDS = 20
+# Tests of the fast lane that may take longer, each with the reason.
+SLOW = {
+    "tests/scripts/test_many_hosts.py::"
+    "test_two_processes_train_as_one_and_host_0_speaks_for_both": (
+        "three processes compile: a run alone and a run of two hosts"
+    ),
+    "tests/scripts/test_train.py::test_two_devices_hard_negatives_bfloat16_and_workers": (
+        "a process with workers that load the data compiles for two devices"
+    ),
+}
+
+
+def recorded() -> dict[str, dict]:
+    """Returns `{test: {"seconds": …, "group": …, "lane": …}}` of earlier runs."""
+    return json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
+
+
+def of_groups(tests=None) -> dict[str, float]:
+    """Returns the seconds of each group: the sum of recorded tests or, if longer, as stored."""
+    total = Counter()
+    for test in (recorded() if tests is None else tests).values():
+        total[test["group"]] += test["seconds"]
+    stored = json.loads(STORED.read_text())
+    return {group: max(total[group], stored.get(group, 0)) for group in {*total, *stored}}
+
+
+class Durations:
+    """Sums setup, call and teardown of each test; the controller of a run writes the file."""
+
+    def __init__(self, exhaustive: bool):
+        self.exhaustive = exhaustive
+        self.tests: dict[str, dict] = {}
+
+    def pytest_runtest_logreport(self, report):
+        group = dict(report.user_properties).get("group")
+        if group is None:  # of a worker that crashed
+            return
+        lane = "exhaustive" if "exhaustive" in report.keywords else "fast"
+        name = report.nodeid.removesuffix(f"@{group}")  # which xdist appends
+        test = self.tests.setdefault(name, {"seconds": 0.0, "group": group, "lane": lane})
+        test["seconds"] = round(test["seconds"] + report.duration, 3)
+        if report.skipped:
+            del self.tests[name]
+
+    def too_slow(self) -> dict[str, float]:
+        """The seconds of tests that take too long for the fast lane."""
+        if self.exhaustive:
+            return {}
+        seconds = {name: test["seconds"] for name, test in self.tests.items()}
+        return {name: x for name, x in seconds.items() if x > MOST_SECONDS and name not in SLOW}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session):
+        if hasattr(session.config, "workerinput") or not self.tests:
+            return
+        RECORDED.parent.mkdir(parents=True, exist_ok=True)
+        content = json.dumps({**recorded(), **self.tests}, indent=0, sort_keys=True)
+        partial = RECORDED.with_suffix(".partial")
+        partial.write_text(content + "\n")
+        partial.replace(RECORDED)
+        if self.too_slow() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter):
+        for name, seconds in self.too_slow().items():
+            terminalreporter.write_line(
+                f"{name} took {seconds:.0f} s, more than {MOST_SECONDS}: make it faster, mark it"
+                " exhaustive beside a faster one, or list it in SLOW of tests/durations.py"
+            )
+
+
+def report(n: int = 30) -> None:
+    """Prints the slowest tests."""
+    tests = sorted(recorded().items(), key=lambda item: -item[1]["seconds"])
+    if not tests:
+        sys.exit(f"error: {RECORDED} does not exist; run sh scripts/test.sh first")
+    print(f"{'seconds':>8}  lane        test")
+    for name, test in tests[:n]:
+        print(f"{test['seconds']:8.1f}  {test['lane']:10}  {name}")
+
+
+def store() -> None:
+    """Writes the recorded seconds of groups that take a second or more into the repository."""
+    STORED.write_text("{}\n")
+    seconds = {group: round(x) for group, x in sorted(of_groups().items()) if x >= 1}
+    STORED.write_text(json.dumps(seconds, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    {"report": report, "store": store}[sys.argv[1]]()

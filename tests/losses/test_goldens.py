@@ -1,5 +1,6 @@
 """Every loss against the PyTorch library's own class: value and gradients in float64."""
 
+import functools
 import inspect
 import json
 from functools import partial
@@ -66,23 +67,31 @@ def function(value):
     name, keywords = (value, {}) if isinstance(value, str) else value
     found = (getattr(module, name, None) for module in FUNCTION_MODULES)
     found = next(value for value in found if callable(value))  # a submodule is none
-    return partial(found, **settings_of(keywords)) if keywords else found
+    keywords = {
+        key: jnp.asarray(x, jnp.float64) if isinstance(x, float) else x
+        for key, x in resolved(keywords).items()
+    }
+    return partial(found, **keywords) if keywords else found
 
 
-def settings_of(settings):
-    """Resolves the functions among a case's settings; lists become tuples, floats arrays.
-
-    An array is not checked: some recorded margins are below 0.
-    """
+def resolved(settings):
+    """Replaces names of functions by functions, and lists by tuples."""
 
     def resolve(key, value):
         if key.endswith("_fn") or key in FUNCTION_KEYS:
             return function(value)
-        if isinstance(value, float):
-            return jnp.asarray(value, jnp.float64)
         return tuple(value) if isinstance(value, list) else value
 
     return {key: resolve(key, value) for key, value in settings.items()}
+
+
+def settings_of(settings):
+    """Splits the settings into those that a program is compiled for, and numbers: its arguments.
+
+    Losses do not check the values of arrays: some recorded margins are below 0.
+    """
+    numbers = {key: np.float64(x) for key, x in settings.items() if isinstance(x, float)}
+    return {key: x for key, x in settings.items() if key not in numbers}, numbers
 
 
 def loss_of(path):
@@ -92,6 +101,21 @@ def loss_of(path):
     for name in path.split("."):
         loss = getattr(loss, name)
     return loss
+
+
+@functools.cache
+def compiled(path, settings):
+    """`(embeddings, parameters), keywords, numbers -> value, gradients` of a loss, jitted.
+
+    Cases that differ only in arrays and numbers share a program. `settings` are JSON.
+    """
+
+    def value(differentiated, keywords, numbers):
+        embeddings, parameters = differentiated
+        settings_here = resolved(json.loads(settings))
+        return loss_of(path)(*embeddings, **parameters, **keywords, **numbers, **settings_here)
+
+    return jax.jit(jax.value_and_grad(value))
 
 
 @pytest.fixture(scope="module")
@@ -114,25 +138,16 @@ def test_value_and_gradients_equal_the_librarys(family, case, arrays):
             for key, x in zip(keys, found, strict=True)
         }
 
-    loss, differentiated = (
-        loss_of(case["loss"]),
-        (read(case["embeddings"]), read(case["parameters"])),
-    )
-
-    @jax.jit
-    @jax.value_and_grad
-    def compute(differentiated, keywords):
-        embeddings, parameters = differentiated
-        settings = settings_of(case["settings"])
-        return loss(
-            *(embeddings[key] for key in case["embeddings"]), **parameters, **keywords, **settings
-        )
-
+    settings, numbers = settings_of(case["settings"])
+    embeddings, parameters = read(case["embeddings"]), read(case["parameters"])
+    compute = compiled(case["loss"], json.dumps(settings))
     with jax.enable_x64(True):
-        value, gradients = compute(differentiated, read(case["keywords"]))
+        arguments = ([*embeddings.values()], parameters), read(case["keywords"]), numbers
+        value, (of_embeddings, of_parameters) = compute(*arguments)
+    gradients = {**dict(zip(embeddings, of_embeddings, strict=True)), **of_parameters}
     assert value.dtype == jnp.float64
     np.testing.assert_allclose(value, case["value"], rtol=1e-9, atol=1e-9)
-    for key, actual in {**gradients[0], **gradients[1]}.items():
+    for key, actual in gradients.items():
         expected = arrays[family][f"{case['name']}/d_{key}"]
         greatest = np.abs(expected).max(initial=0)
         np.testing.assert_allclose(

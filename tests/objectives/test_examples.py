@@ -20,12 +20,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "jaxembed/objectives/README.md").read_text()
 MODELS = {
     "distilbert-base-uncased": {
-        **{"model_type": "distilbert", "dim": 768, "hidden_dim": 3072, "n_heads": 12},
+        **{"model_type": "distilbert", "dim": 768, "hidden_dim": 128, "n_heads": 12},
         **{"n_layers": 2, "max_position_embeddings": 512},
     },
     "all-distilroberta-v1": {
         **{"model_type": "roberta", "hidden_size": 768, "num_attention_heads": 12},
-        **{"num_hidden_layers": 1, "intermediate_size": 3072, "max_position_embeddings": 514},
+        **{"num_hidden_layers": 1, "intermediate_size": 128, "max_position_embeddings": 514},
         "type_vocab_size": 1,
     },
 }

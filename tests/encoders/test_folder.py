@@ -184,3 +184,16 @@ def test_saving_over_a_model_replaces_it_whole(folder, tmp_path):
     jaxembed.load(folder).save(target)
     assert not (target / "left-over").exists()
     assert jaxembed.load(target).dimension == 24
+
+
+def test_tensors_of_several_files_are_read(folder):
+    whole = jaxembed.load(folder).encode(["a bank"])
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    files = {name: f"model-{number % 2}.safetensors" for number, name in enumerate(names)}
+    for file in set(files.values()):
+        save_file({name: tensors[name] for name in names if files[name] == file}, folder / file)
+    index = json.dumps({"metadata": {}, "weight_map": files})
+    (folder / "model.safetensors.index.json").write_text(index)
+    np.testing.assert_array_equal(jaxembed.load(folder).encode(["a bank"]), whole)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
+from jaxtyping import config
 
 import jaxembed.losses
 import jaxembed.losses.reranking
@@ -205,6 +206,21 @@ def test_any_mask_gives_the_reference_on_the_rows_that_are_left(case, where, see
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
     assert all_are(lambda g: g[~where] == 0, gradient)
     assert all_are(np.isfinite, gradient)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.loss.__module__.startswith("jaxembed.")],
+    ids=lambda case: case.name,
+)
+def test_a_mask_of_another_length_is_refused(case, request):
+    config.update("jaxtyping_disable", True)  # to reach the losses' own checks
+    request.addfinalizer(lambda: config.update("jaxtyping_disable", False))
+    arrays, rows = masked(case, *inputs(case), np.ones(N, bool), np.nan)
+    for n in (N - 1, N + 1):
+        rows["where"] = jnp.ones((n, *rows["where"].shape[1:]), bool)
+        with pytest.raises(ValueError, match="where"):
+            jax.eval_shape(functools.partial(value_and_grad, case), arrays, rows)
 
 
 @every_row_loss

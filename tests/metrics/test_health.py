@@ -78,6 +78,12 @@ def test_a_cone_is_none():
     assert collapse(health) is None
 
 
+def test_bounds_of_a_collapse_are_none():
+    assert collapse({"mean_cosine": 0.95, "effective_rank": 2.0}) is None
+    assert collapse({"mean_cosine": 0.951, "effective_rank": 2.0})
+    assert collapse({"mean_cosine": 0.95, "effective_rank": 1.99})
+
+
 def test_spread_rows_are_none():
     health = jax.device_get(embedding_health(jnp.eye(6)))
     np.testing.assert_allclose(health["effective_rank"], 5, rtol=1e-5)

@@ -189,21 +189,26 @@ def test_bfloat16_follows_float32(batches, encoder):
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {np.dtype(np.float32)}
 
 
-def test_a_step_that_is_not_finite_changes_nothing_but_the_count(encoder, batches):
+@pytest.mark.parametrize("part", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count(encoder, batches, part):
     mesh = make_mesh(jax.devices()[:1])
     built = REGISTRY["multiple_negatives_ranking"].build(encoder.apply)
 
     def objective(params, batch, **keywords):
         loss, others = built(params, batch, **keywords)
-        return loss * batch["factor"][0], others
+        broken = batch["broken"][0]
+        if part == "loss":
+            return jnp.where(broken, jnp.inf, 1.0) * loss, others
+        return loss + jnp.sqrt(jnp.where(broken, 0.0, 1.0) * jnp.square(loss)), others
 
     step = build_train_step(objective, OPTIMIZER, SCHEDULE, mesh)
     state = create_state({"encoder": encoder.params}, OPTIMIZER, mesh)
-    one = {**batches[0], "factor": np.ones(8, np.float32)}
-    broken = {**one, "factor": np.full(8, np.inf, np.float32)}
+    one = {**batches[0], "broken": np.zeros(8, bool)}
+    broken = {**one, "broken": np.ones(8, bool)}
     state, _ = step(state, one, None)
     before = jax.device_get((state.params, state.opt_state))
     state, metrics = step(state, broken, None)
+    assert np.isfinite(metrics["loss"]) == (part == "gradient")
     assert metrics["skipped"] == 1
     assert state.step == 2
     jax.tree.map(np.testing.assert_array_equal, (state.params, state.opt_state), before)

@@ -223,6 +223,24 @@ def test_a_mask_of_another_length_is_refused(case, request):
             jax.eval_shape(functools.partial(value_and_grad, case), arrays, rows)
 
 
+def taught(case) -> list[str]:
+    """The arrays of a case that a teacher or guide gives."""
+    names = ["teacher", "guide", "margins"]
+    if "distill" in case.name or "margin_mse" in case.name:
+        names.append("scores")
+    return [name for name in case.inputs(N)[1] if name.startswith(tuple(names))]
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in RICHEST if taught(case)], ids=lambda case: case.name
+)
+def test_what_a_teacher_gives_is_a_constant(case):
+    arrays, rows = cast(inputs(case), jnp.float32)
+    lessons = {name: rows.pop(name) for name in taught(case)}
+    value = lambda lessons: value_and_grad(case, arrays, {**rows, **lessons})[0]  # noqa: E731
+    assert all_are(lambda g: g == 0, jax.jit(jax.grad(value))(lessons))
+
+
 @every_row_loss
 def test_unreduced_values_are_zero_where_masked_and_reduce_to_the_loss(case):
     (embeddings, parameters), rows = arrays, rows = cast(inputs(case), jnp.float32)

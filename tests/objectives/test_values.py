@@ -10,6 +10,7 @@ import pytest
 
 import jaxembed
 from jaxembed.objectives import REGISTRY, WeightedSum, as_sum, named
+from jaxembed.objectives.distillation import distill_embeddings
 from tests.objectives.every import FLAGS, GUIDE, TEACHER
 
 
@@ -161,6 +162,17 @@ def test_every_text_of_a_row_learns_the_teachers_embedding_of_the_first(open_tas
         cosines = np.diag(cosine(x, target))
         errors.append(np.mean((x - target) ** 2) if name == "mse" else np.mean(1 - cosines))
     np.testing.assert_allclose(value_of(tasks)[0], np.mean(errors), rtol=1e-4)
+
+
+def test_a_stored_teacher_may_have_an_embedding_for_each_text():
+    rng = np.random.default_rng(0)
+    columns = [jnp.asarray(rng.normal(size=(5, 3))) for _ in range(2)]
+    teacher = jnp.asarray(rng.normal(size=(5, 2, 3)))
+    errors = [1 - np.diag(cosine(np.asarray(x), teacher[:, i])) for i, x in enumerate(columns)]
+    loss = distill_embeddings(*columns, teacher=teacher)
+    np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-5)
+    with pytest.raises(ValueError, match="embeddings of 2 texts in a row, the student encodes 1"):
+        distill_embeddings(columns[0], teacher=teacher)
 
 
 def test_denoising_is_the_cross_entropy_of_every_token_of_the_clean_text(open_tasks):

@@ -6,10 +6,12 @@ committed, has the seconds of groups of tests for a fresh clone:
     python -m tests.durations report     # the slowest tests of earlier runs
     python -m tests.durations store      # the seconds of groups, for the repository
 
-A test of the fast lane that takes more than `MOST_SECONDS` fails the run.
+A test of the fast lane that takes more than `MOST_SECONDS` of processor time fails the run. That
+time has the processes which a test starts and waits for, and not what else a machine does.
 """
 
 import json
+import resource
 import sys
 from collections import Counter
 from pathlib import Path
@@ -33,7 +35,7 @@ SLOW = {
 
 
 def recorded() -> dict[str, dict]:
-    """Returns `{test: {"seconds": …, "group": …, "lane": …}}` of earlier runs."""
+    """Returns the seconds, processor seconds, group and lane of each test of earlier runs."""
     return json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
 
 
@@ -46,6 +48,15 @@ def of_groups(tests=None) -> dict[str, float]:
     return {group: max(total[group], stored.get(group, 0)) for group in {*total, *stored}}
 
 
+def processor_seconds() -> float:
+    """Returns the processor time of this process and of the ended ones that it has started."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(x.ru_utime + x.ru_stime for x in usage)
+
+
+BEGIN = pytest.StashKey[float]()
+
+
 class Durations:
     """Sums setup, call and teardown of each test; the controller of a run writes the file."""
 
@@ -53,22 +64,36 @@ class Durations:
         self.exhaustive = exhaustive
         self.tests: dict[str, dict] = {}
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item):
+        item.stash[BEGIN] = processor_seconds()
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item):
+        result = yield
+        used = round(processor_seconds() - item.stash[BEGIN], 3)
+        item.user_properties.append(("processor_seconds", used))
+        return result
+
     def pytest_runtest_logreport(self, report):
-        group = dict(report.user_properties).get("group")
+        properties = dict(report.user_properties)
+        group = properties.get("group")
         if group is None:  # of a worker that crashed
             return
         lane = "exhaustive" if "exhaustive" in report.keywords else "fast"
         name = report.nodeid.removesuffix(f"@{group}")  # which xdist appends
         test = self.tests.setdefault(name, {"seconds": 0.0, "group": group, "lane": lane})
         test["seconds"] = round(test["seconds"] + report.duration, 3)
+        test["processor_seconds"] = properties.get("processor_seconds", 0.0)
         if report.skipped:
             del self.tests[name]
 
     def too_slow(self) -> dict[str, float]:
-        """The seconds of tests that take too long for the fast lane."""
+        """Returns the processor time of tests that take too long for the fast lane."""
         if self.exhaustive:
             return {}
-        seconds = {name: test["seconds"] for name, test in self.tests.items()}
+        seconds = {name: test["processor_seconds"] for name, test in self.tests.items()}
         return {name: x for name, x in seconds.items() if x > MOST_SECONDS and name not in SLOW}
 
     @pytest.hookimpl(trylast=True)
@@ -86,7 +111,7 @@ class Durations:
     def pytest_terminal_summary(self, terminalreporter):
         for name, seconds in self.too_slow().items():
             terminalreporter.write_line(
-                f"{name} took {seconds:.0f} s, more than {MOST_SECONDS}: make it faster, mark it"
+                f"{name} took {seconds:.0f} s of processor time: make it faster, mark it"
                 " exhaustive beside a faster one, or list it in SLOW of tests/durations.py"
             )
 

@@ -71,7 +71,7 @@ part ruff ruff
 if [ $# -gt 0 ] && [ "$*" != --exhaustive ]; then
     workers=logical
     [ $# -gt 1 ] || [ ! -f "${1%%::*}" ] || workers=0 # a single file runs in this process
-    part pytest pytest "$venv" $workers chosen "$@"
+    pytest "$venv" $workers chosen "$@"
     exit
 fi
 part pyright "$venv/bin/pyright" --pythonpath "$venv/bin/python"
@@ -89,4 +89,4 @@ done
 one=tests/scripts/test_train.py::test_scored_pairs_train_and_evaluate
 part "pytest with transformers 5" pytest "$five" logical "$lane-transformers5" "$@" $one
 [ "$lane" = fast ] && set -- || set -- --exhaustive
-part "pytest, $lane lane" pytest "$venv" logical "$lane" "$@"
+pytest "$venv" logical "$lane" "$@" # its summary ends the run, with the time

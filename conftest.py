@@ -88,7 +88,7 @@ def pytest_collection_modifyitems(config, items):
 
     def order(item):
         group = groups[item]
-        return -seconds.get(group, 0), group, case_of(item)  # stable otherwise
+        return -seconds[group], group, case_of(item)  # stable otherwise
 
     items.sort(key=order)
     for item in items:

@@ -28,9 +28,15 @@ print(next(wanted.split(";")[0].strip() for wanted in requires("jax") if wanted.
         echo "$libtpu" >"$venv/libtpu/installed"
     fi
 fi
+case "$*" in
+"") lane=fast ;;
+--exhaustive) lane=exhaustive ;;
+--durations-report) exec "$venv/bin/python" -m tests.durations report ;;
+*) lane= ;;
+esac
 # The environment of transformers 5 holds that and what it needs newer; all else is found in the first.
 five=$venv-transformers5
-if [ $# -eq 0 ] || [ "$*" = --exhaustive ]; then
+if [ -n "$lane" ]; then
     if [ "$(cat "$five/installed" 2>/dev/null)" != "$wanted" ]; then
         echo "installing transformers 5 into $five"
         "$venv/bin/python" -m venv --clear "$five"
@@ -39,10 +45,6 @@ if [ $# -eq 0 ] || [ "$*" = --exhaustive ]; then
         "$five/bin/pip" $pip "transformers>=5,<6" "huggingface-hub<2"
         echo "$wanted" >"$five/installed"
     fi
-fi
-
-if [ "$*" = --durations-report ]; then
-    exec "$venv/bin/python" -m tests.durations report
 fi
 
 # part NAME COMMAND...: runs a part of the suite and says how long it took.
@@ -68,25 +70,22 @@ pytest() {
 }
 
 part ruff ruff
-if [ $# -gt 0 ] && [ "$*" != --exhaustive ]; then
+if [ -z "$lane" ]; then
     workers=logical
     [ $# -gt 1 ] || [ ! -f "${1%%::*}" ] || workers=0 # a single file runs in this process
     pytest "$venv" $workers chosen "$@"
     exit
 fi
 part pyright "$venv/bin/pyright" --pythonpath "$venv/bin/python"
-if [ $# -gt 0 ]; then
-    lane=exhaustive
+more=static_embedding
+if [ $lane = exhaustive ]; then
     export COMPILE_ALL_TPU_PROGRAMS=1
     more="parity real_weights static_embedding family_decoder dropout loading_options"
-else
-    lane=fast
-    more=static_embedding
 fi
 for name in folder tokenizer_file $more; do
     set -- "$@" "tests/encoders/test_$name.py"
 done
 one=tests/scripts/test_train.py::test_scored_pairs_train_and_evaluate
 part "pytest with transformers 5" pytest "$five" logical "$lane-transformers5" "$@" $one
-[ "$lane" = fast ] && set -- || set -- --exhaustive
+[ $lane = fast ] && set -- || set -- --exhaustive
 pytest "$venv" logical "$lane" "$@" # its summary ends the run, with the time

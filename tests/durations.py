@@ -7,7 +7,7 @@ committed, has the seconds of groups of tests for a fresh clone:
     python -m tests.durations store      # the seconds of groups, for the repository
 
 A test of the fast lane that takes more than `MOST_SECONDS` of processor time fails the run. That
-time has the processes which a test starts and waits for, and not what else a machine does.
+time includes the processes that a test starts and waits for, and no other work of the machine.
 """
 
 import json
@@ -39,13 +39,20 @@ def recorded() -> dict[str, dict]:
     return json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
 
 
-def of_groups(tests=None) -> dict[str, float]:
-    """Returns the seconds of each group: the sum of recorded tests or, if longer, as stored."""
+def of_recorded_groups() -> Counter[str]:
+    """Returns the seconds of the recorded tests of each group."""
     total = Counter()
-    for test in (recorded() if tests is None else tests).values():
+    for test in recorded().values():
         total[test["group"]] += test["seconds"]
-    stored = json.loads(STORED.read_text())
-    return {group: max(total[group], stored.get(group, 0)) for group in {*total, *stored}}
+    return total
+
+
+def of_groups() -> Counter[str]:
+    """Returns the seconds of each group: as recorded or, if longer, as stored.
+
+    A run of some tests records less than the group takes.
+    """
+    return of_recorded_groups() | Counter(json.loads(STORED.read_text()))
 
 
 def processor_seconds() -> float:
@@ -63,6 +70,7 @@ class Durations:
     def __init__(self, exhaustive: bool):
         self.exhaustive = exhaustive
         self.tests: dict[str, dict] = {}
+        self.setup_seconds: dict[str, float] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item):
@@ -83,17 +91,21 @@ class Durations:
             return
         lane = "exhaustive" if "exhaustive" in report.keywords else "fast"
         name = report.nodeid.removesuffix(f"@{group}")  # which xdist appends
-        test = self.tests.setdefault(name, {"seconds": 0.0, "group": group, "lane": lane})
-        test["seconds"] = round(test["seconds"] + report.duration, 3)
-        test["processor_seconds"] = properties.get("processor_seconds", 0.0)
-        if report.skipped:
-            del self.tests[name]
+        if report.when == "setup":
+            self.setup_seconds[name] = report.duration
+        elif report.when == "call":
+            seconds = self.setup_seconds[name] + report.duration
+            self.tests[name] = {"seconds": seconds, "group": group, "lane": lane}
+        elif name in self.tests:  # not skipped
+            test = self.tests[name]
+            test["seconds"] = round(test["seconds"] + report.duration, 3)
+            test["processor_seconds"] = properties["processor_seconds"]
 
     def too_slow(self) -> dict[str, float]:
         """Returns the processor time of tests that take too long for the fast lane."""
         if self.exhaustive:
             return {}
-        seconds = {name: test["processor_seconds"] for name, test in self.tests.items()}
+        seconds = {name: test.get("processor_seconds", 0) for name, test in self.tests.items()}
         return {name: x for name, x in seconds.items() if x > MOST_SECONDS and name not in SLOW}
 
     @pytest.hookimpl(trylast=True)
@@ -128,8 +140,7 @@ def report(n: int = 30) -> None:
 
 def store() -> None:
     """Writes the recorded seconds of groups that take a second or more into the repository."""
-    STORED.write_text("{}\n")
-    seconds = {group: round(x) for group, x in sorted(of_groups().items()) if x >= 1}
+    seconds = {group: round(x) for group, x in sorted(of_recorded_groups().items()) if x >= 1}
     STORED.write_text(json.dumps(seconds, indent=1) + "\n")
 
 

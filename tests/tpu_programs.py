@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 LIBTPU = Path(sys.prefix) / "libtpu"
 ANSWER = "answer: "  # prefix of answers; other lines are messages of the compiler
 STORED = Path(__file__).with_suffix(".json")
-KEPT = ROOT / "build/tests/tpu_programs.json"
+RECORDED = ROOT / "build/tests/tpu_programs.json"
 COMPILE_ALL = "COMPILE_ALL_TPU_PROGRAMS"  # an environment variable, of the exhaustive lane
 
 
@@ -53,6 +53,9 @@ def on_tpus(function: Callable[..., Any], *arguments: Any, topology: str = "v5e:
     file = Path(inspect.getfile(function)).relative_to(ROOT)
     module = ".".join(file.with_suffix("").parts)
     process, messages = server()
+    if process.poll() is not None:  # it was ended since the call before
+        server.cache_clear()
+        process, messages = server()
     assert process.stdin is not None
     assert process.stdout is not None
     limit = Timer(600, process.kill)
@@ -123,8 +126,8 @@ def facts(lowered, devices, read: Callable[[Any], dict[str, Any]] = cost) -> dic
         return stored
     found = json.loads(json.dumps(read(lowered.compile())))
     assert stored in (None, found), f"{STORED} has {stored}, compiled anew: {found}"
-    KEPT.parent.mkdir(parents=True, exist_ok=True)
-    KEPT.write_text(json.dumps({**json_of(KEPT), key: found}))
+    RECORDED.parent.mkdir(parents=True, exist_ok=True)
+    RECORDED.write_text(json.dumps({**json_of(RECORDED), key: found}))
     return found
 
 
@@ -133,7 +136,7 @@ def json_of(file: Path) -> dict[str, Any]:
 
 
 def known_facts() -> dict[str, Any]:
-    return {**json_of(STORED), **json_of(KEPT)}
+    return {**json_of(STORED), **json_of(RECORDED)}
 
 
 def store() -> None:

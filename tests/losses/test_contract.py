@@ -241,14 +241,19 @@ def test_what_a_teacher_gives_is_a_constant(case):
     assert all_are(lambda g: g == 0, jax.jit(jax.grad(value))(lessons))
 
 
+def eager(function):
+    return function
+
+
 @every_row_loss
-def test_unreduced_values_are_zero_where_masked_and_reduce_to_the_loss(case):
+@pytest.mark.parametrize("transform", [jax.jit, pytest.param(eager, marks=pytest.mark.exhaustive)])
+def test_unreduced_values_are_zero_where_masked_and_reduce_to_the_loss(case, transform):
     (embeddings, parameters), rows = arrays, rows = cast(inputs(case), jnp.float32)
     mask = np.arange(N) % 3 != 0
     keywords = {**rows, **parameters, **case.settings, "where": where_of(case, mask, arrays, rows)}
 
     def computed(**reduction):
-        return jax.jit(lambda *arrays: case.loss(*arrays, **keywords, **reduction))(*embeddings)
+        return transform(lambda *x: case.loss(*x, **keywords, **reduction))(*embeddings)
 
     values, loss = np.asarray(computed(reduce_fn=None)), computed()
     assert values.shape == (N,)

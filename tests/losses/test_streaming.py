@@ -111,10 +111,10 @@ def test_blocks_devices_and_rings_compute_what_one_piece_does(case, way):
         arrays = inputs(case, jnp.float64)
         loss, keywords = way(case)
         run = jax.jit(functools.partial(value_and_grad, case, loss, **keywords))
-        assert_equal(run(*arrays), in_one_piece(case, *arrays), 1e-10)
+        assert_equal(run(*arrays), unblocked(case, *arrays), 1e-10)
 
 
-def in_one_piece(case, *arrays):
+def unblocked(case, *arrays):
     """Value and gradients of the plain loss, compiled once for all ways."""
     if case not in PLAIN:
         PLAIN.clear()

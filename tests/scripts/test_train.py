@@ -157,6 +157,21 @@ def test_two_devices_hard_negatives_bfloat16_and_workers(data, tmp_path):
     assert jaxembed.load(output / "model").dimension == 24
 
 
+@pytest.mark.exhaustive
+def test_mini_batches_and_blocks_on_two_devices_train_as_the_whole_batch(data, tmp_path):
+    two = environment(2)
+    losses = []
+    for name, flags in (("whole", ()), ("parts", ("--mini-batch-size", "3", "--block-size", "4"))):
+        flags = (*flags, "--hard-negatives", "--steps", "4", "--evaluate", "none")
+        arguments = command(data, tmp_path / name, *flags)
+        result = subprocess.run(arguments, env=two, capture_output=True, text=True, timeout=1200)
+        assert result.returncode == 0, result.stderr
+        records = map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())
+        losses.append([record["loss"] for record in records if record["kind"] == "train"])
+    assert len(losses[0]) == 4
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
 def test_scored_pairs_train_and_evaluate(tmp_path):
     rows = [
         {"sentence1": f"a {word} sat", "sentence2": f"the {other} sat", "score": score}
@@ -186,31 +201,6 @@ def train(monkeypatch):
         return main(Config(**{**usual, **flags}))
 
     return run_here
-
-
-@pytest.mark.exhaustive
-def test_mini_batches_and_blocks_on_two_devices_train_as_the_whole_batch(train, data, tmp_path):
-    losses = []
-    for name, parts in (("whole", {}), ("parts", {"mini_batch_size": 3, "block_size": 4})):
-        status = train(
-            data=(str(data / "pairs.parquet"),),
-            columns=("query", "positive"),
-            hard_negatives=True,
-            evaluate=("none",),
-            output=tmp_path / name,
-            steps=4,
-            batch_size=8,
-            log_every=1,
-            learning_rate=1e-3,
-            buckets=(48,),
-            split_lengths=False,
-            **parts,
-        )
-        assert status == 0
-        records = map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())
-        losses.append([record["loss"] for record in records if record["kind"] == "train"])
-    assert len(losses[0]) == 4
-    np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
 WRONG = [

@@ -85,8 +85,9 @@ CELLS = [
     if (name, way) not in REASONS
 ]
 
-# The fast lane computes all cells of one loss of each kind, and of the others the plain cell and
-# the one that contains most of the rest: the last way on two devices.
+# The fast lane computes all cells of one loss of each kind, and two of each other loss: the one
+# that contains most of the rest, which is the last way on two devices, and the plain one or, where
+# the last way is not cached, the cached one.
 OF_EVERY_KIND = {
     "cosine_similarity_loss",  # pairs, each row by itself
     "multiple_negatives_ranking_loss",  # in-batch, with ids and negatives

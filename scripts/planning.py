@@ -134,7 +134,7 @@ def sample_size(batch_size: int, parts: int) -> int:
 def bytes_of_loss(training: Training, batch: Any) -> int:
     """Compiles the step with an encoder that computes nothing; what is left is the loss's."""
     networks = training.tasks.networks
-    width = networks.encoder.dimension
+    width = networks.encoder.width
 
     def nothing(params: Any, tokens: Any, *, key: Any = None) -> jax.Array:
         x = tokens["input_ids"][..., :1].astype("float32") * params["x"]

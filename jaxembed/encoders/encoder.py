@@ -20,6 +20,7 @@ from jaxembed.encoders.modules import Module
 from jaxembed.encoders.tokenizer import TextTokenizer
 from jaxembed.typing import EncodeFn, Params
 
+ROLES = ("query", "document")
 MODEL_TOKENS = ("input_ids", "attention_mask", "segment_ids", "positions")
 
 
@@ -46,13 +47,19 @@ class Encoder:
     similarity: str
     name: str
     compiled: Callable[..., Array]  # apply for `encode`, jitted
+    truncate_dim: int | None = None  # features that `encode` keeps; all if None
     packs: bool = False  # whether a row of tokens may hold several texts, as `pack` makes them
     published_type: str = "sentence_transformers.models.Transformer"  # of the first module
 
     @cached_property
-    def dimension(self) -> int:
-        """The number of features of an embedding."""
+    def width(self) -> int:
+        """The number of features that `apply` computes."""
         return jax.eval_shape(self.apply, self.params, self.tokenizer([""])).shape[-1]
+
+    @property
+    def dimension(self) -> int:
+        """The number of features of an embedding of `encode`: `width`, or fewer if truncated."""
+        return self.width if self.truncate_dim is None else min(self.width, self.truncate_dim)
 
     def prompt(self, name: str | None) -> str:
         """Returns the prompt of that name; the model's default one, or none, without a name."""
@@ -62,6 +69,20 @@ class Encoder:
         if name not in self.prompts:
             raise EncoderError(f"{self.name} has no prompt {name!r}; it has {sorted(self.prompts)}")
         return self.prompts[name]
+
+    def prompt_for(self, role: str) -> str:
+        """Returns the prompt of the texts of a role, "query" or "document"; "" if it has none.
+
+        That is the one of this name, as in encode_query and encode_document of
+        sentence-transformers 6.2: every model there has both prompts, empty where its folder names
+        none, so that neither the default prompt nor one named "passage" or "corpus" stands in.
+
+        Raises:
+            EncoderError: another role.
+        """
+        if role not in ROLES:
+            raise EncoderError(f"role must be one of {', '.join(ROLES)}; got {role!r}")
+        return self.prompts.get(role, "")
 
     def encode(
         self,
@@ -86,7 +107,8 @@ class Encoder:
         Args:
             prompt_name: one of the model's `prompts`; `prompt` gives the prompt itself.
             batch_size: texts that go through the model at once, on all devices together.
-            truncate_dim: keeps the first features only, before `normalize`.
+            truncate_dim: keeps the first features only, before `normalize`; as many as the
+                model's own `truncate_dim` says if None.
             normalize: to unit length.
             precision: "float32"; "int8" or "uint8", a byte per feature; "binary" or "ubinary", a
                 bit per feature, `[n d/8]`. `quantize_embeddings` has the formulas.

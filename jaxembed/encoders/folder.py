@@ -119,6 +119,7 @@ def load(
         similarity=settings.get("similarity_fn_name") or "cosine",
         name=str(name),
         compiled=jax.jit(apply),
+        truncate_dim=settings.get("truncate_dim"),
         packs=transformer.packs,
         published_type=transformer.published_type,
     )
@@ -210,6 +211,7 @@ def save_encoder(encoder: Encoder, folder: Path, facts: Mapping[str, Any]) -> Pa
             "prompts": dict(encoder.prompts),
             "default_prompt_name": encoder.default_prompt_name,
             "similarity_fn_name": encoder.similarity,
+            **({} if encoder.truncate_dim is None else {"truncate_dim": encoder.truncate_dim}),
         },
     )
     (partial / "README.md").write_text(model_card(encoder, facts), encoding="utf-8")

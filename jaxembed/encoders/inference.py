@@ -100,8 +100,8 @@ def build_embed(
     calls its second argument with the number of texts that each batch has finished.
     """
     width = encoder.dimension if truncate_dim is None else truncate_dim
-    if not 1 <= width <= encoder.dimension:
-        raise EncoderError(f"truncate_dim must lie between 1 and {encoder.dimension}; got {width}")
+    if not 1 <= width <= encoder.width:
+        raise EncoderError(f"truncate_dim must lie between 1 and {encoder.width}; got {width}")
     if batch_size < 1:
         raise EncoderError(f"batch_size must be at least 1; got {batch_size}")
     if packing and not encoder.packs:

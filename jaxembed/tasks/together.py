@@ -139,7 +139,7 @@ class Tasks:
         if all(objective.own is None for objective in objectives):
             return {"encoder": encoder.params}
         context = {
-            "width": encoder.dimension,
+            "width": encoder.width,
             "encoder": encoder.params,
             "decoder": self.networks.decoder,
         }

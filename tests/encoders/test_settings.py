@@ -1,0 +1,57 @@
+"""config_sentence_transformers.json: prompts, dimensions and similarity, read and saved again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxembed
+from jaxembed.encoders import EncoderError, encode_stream
+
+GOLDENS = Path(__file__).parents[1] / "goldens/encoders"
+TEXTS = json.loads((GOLDENS / "tiny_texts.json").read_text())
+EXPECTED = np.load(GOLDENS / "tiny.npz")
+SETTINGS = "config_sentence_transformers.json"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Path(shutil.copytree(GOLDENS / "tiny", tmp_path / "model"))
+
+
+def edit(file, **changes):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_embeddings_have_the_dimensions_of_the_folder_and_training_has_all(folder, tmp_path):
+    edit(folder / SETTINGS, truncate_dim=8)
+    encoder = jaxembed.load(folder)
+    truncated = encoder.encode(TEXTS, normalize=True)
+    np.testing.assert_allclose(truncated, EXPECTED["truncated"], atol=2e-5)
+    (streamed,) = encode_stream(encoder, TEXTS, normalize=True)
+    np.testing.assert_array_equal(streamed, truncated)
+    assert encoder.dimension == 8
+    assert encoder.apply(encoder.params, encoder.tokenizer(["a cat"])).shape == (1, 24)
+    asked = encoder.encode(TEXTS, truncate_dim=24)
+    np.testing.assert_allclose(asked, EXPECTED["plain"], atol=2e-5)
+    again = jaxembed.load(encoder.save(tmp_path / "saved"))
+    assert (again.truncate_dim, again.width) == (8, 24)
+
+
+def test_more_dimensions_than_there_are_truncate_nothing(folder):
+    edit(folder / SETTINGS, truncate_dim=100)
+    encoder = jaxembed.load(folder)
+    assert encoder.dimension == encoder.encode(["a cat"]).shape[1] == 24
+
+
+def test_the_prompt_of_a_role_is_the_one_of_its_name(folder):
+    prompts = {"query": "ask: ", "passage": "text: ", "title": "title: "}
+    edit(folder / SETTINGS, prompts=prompts, default_prompt_name="title")
+    encoder = jaxembed.load(folder)
+    assert encoder.prompt(None) == "title: "
+    # What encode_query and encode_document of sentence-transformers 6.2 put before a text
+    assert [encoder.prompt_for(role) for role in ("query", "document")] == ["ask: ", ""]
+    with pytest.raises(EncoderError, match="role must be one of query, document; got 'passage'"):
+        encoder.prompt_for("passage")

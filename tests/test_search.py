@@ -1,12 +1,14 @@
 """Blocked search against a full sort, its ties, and what it compiles and holds."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxembed import search
-from jaxembed.search import merge, top_k_search
+from jaxembed.search import Similarity, merge, top_k_search
 from jaxembed.training.compiled import program_cost
 
 BLOCKS = [(512, 4096), (1, 1), (3, 7), (5, 64), (64, 5), (13, 101), (14, 102)]
@@ -17,9 +19,12 @@ def reference(queries, corpus, k, similarity, exclude=None):
     scores = np.zeros((len(queries), len(corpus)))
     for i, query in enumerate(queries.astype(np.float64)):
         for j, document in enumerate(corpus.astype(np.float64)):
-            scores[i, j] = query @ document
-            if similarity == "cosine":
-                scores[i, j] /= np.linalg.norm(query) * np.linalg.norm(document)
+            scores[i, j] = {
+                "dot": query @ document,
+                "cosine": query @ document / np.linalg.norm(query) / np.linalg.norm(document),
+                "euclidean": -np.linalg.norm(query - document),
+                "manhattan": -np.abs(query - document).sum(),
+            }[similarity]
             if exclude is not None and j in exclude[i]:
                 scores[i, j] = -np.inf
     indices = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -46,7 +51,7 @@ def tied_vectors():
 @pytest.mark.parametrize(
     ("query_block", "corpus_block", "k", "similarity"),
     [(*block, 10, "cosine") for block in BLOCKS]
-    + [(3, 7, k, similarity) for k in (1, 101) for similarity in ("cosine", "dot")],
+    + [(3, 7, k, similarity) for k in (1, 101) for similarity in get_args(Similarity)],
 )
 def test_any_blocks_find_what_a_full_sort_finds(vectors, similarity, k, query_block, corpus_block):
     queries, corpus = vectors
@@ -73,6 +78,15 @@ def test_equal_scores_rank_in_corpus_order(tied_vectors, query_block, corpus_blo
     expected_scores, expected_indices = reference(queries, corpus, 60, "dot")
     np.testing.assert_array_equal(scores, expected_scores)
     np.testing.assert_array_equal(indices, expected_indices)
+
+
+@pytest.mark.parametrize("similarity", ["euclidean", "manhattan"])
+def test_distances_keep_their_digits_far_from_the_origin(vectors, similarity):
+    far = [x + np.float32(4096) for x in vectors]
+    scores, indices = top_k_search(*far, k=9, similarity=similarity, corpus_block=32)
+    expected_scores, expected_indices = reference(*far, 9, similarity)
+    np.testing.assert_array_equal(indices, expected_indices)
+    np.testing.assert_allclose(scores, expected_scores, rtol=2e-5)
 
 
 @pytest.mark.parametrize("corpus_block", [2, 8])
@@ -193,7 +207,7 @@ def test_a_file_is_read_in_blocks(tied_vectors, tmp_path, dtype):
         ({"k": 0}, "k must be at least 1, got 0"),
         ({"corpus_block": -3}, "corpus_block must be at least 1, got -3"),
         ({"query_block": 0}, "query_block must be at least 1, got 0"),
-        ({"similarity": "manhattan"}, r"one of \['cosine', 'dot'\], got 'manhattan'"),
+        ({"similarity": "l2"}, r"one of \['cosine', 'dot', 'euclidean', 'manhattan'\], got 'l2'"),
         ({"corpus": np.zeros((4, 5))}, r"the same d, got \[3, 2\] and \[4, 5\]"),
         ({"corpus": np.zeros((0, 2))}, "at least one query and one document, got 3 and 0"),
         ({"exclude": np.zeros((2, 1), int)}, r"exclude must be \[3 e\], got \[2, 1\]"),

@@ -15,8 +15,8 @@ from jaxembed.evaluators.pairs import (
     pair_scores,
 )
 from jaxembed.evaluators.protocols import EmbedFn
-from jaxembed.evaluators.similarity import PairedSimilarity
 from jaxembed.metrics.binary import average_precision, best_accuracy, best_f1, matthews
+from jaxembed.search import Similarity
 
 DISTANCES = ("euclidean", "manhattan")
 
@@ -54,7 +54,7 @@ class BinaryClassificationEvaluator:
     left: Sequence[str]
     right: Sequence[str]
     labels: Sequence[int]
-    similarities: Sequence[PairedSimilarity] = ("cosine",)
+    similarities: Sequence[Similarity] = ("cosine",)
 
     def __post_init__(self) -> None:
         check_texts(left=self.left, right=self.right)

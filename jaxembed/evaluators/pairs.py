@@ -11,7 +11,8 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from jaxembed.evaluators.protocols import EmbedFn, Role, embed_texts
-from jaxembed.evaluators.similarity import PAIRED_SIMILARITIES, PairedSimilarity
+from jaxembed.evaluators.similarity import PAIRED_SIMILARITIES
+from jaxembed.search import Similarity
 
 
 def embed_distinct(
@@ -29,7 +30,7 @@ def pair_scores(
     left_rows: Int[np.ndarray, " n"],
     right_rows: Int[np.ndarray, " n"],
     *,
-    similarity: PairedSimilarity,
+    similarity: Similarity,
     block: int = 8192,
 ) -> Float[np.ndarray, " n"]:
     """Computes the similarity of `left[left_rows[i]]` and `right[right_rows[i]]`.
@@ -55,7 +56,7 @@ def pair_scores(
 
 @partial(jax.jit, static_argnames="similarity")
 def paired(
-    left: Float[Array, "n d"], right: Float[Array, "n d"], *, similarity: PairedSimilarity
+    left: Float[Array, "n d"], right: Float[Array, "n d"], *, similarity: Similarity
 ) -> Float[Array, " n"]:
     return PAIRED_SIMILARITIES[similarity](left, right)
 

@@ -21,9 +21,9 @@ from jaxembed.evaluators.pairs import (
     pair_scores,
 )
 from jaxembed.evaluators.protocols import EmbedFn
-from jaxembed.evaluators.similarity import PairedSimilarity
 from jaxembed.metrics.binary import average_precision
 from jaxembed.metrics.ranking import ndcg_at, reciprocal_rank_at
+from jaxembed.search import Similarity
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,7 +61,7 @@ class RerankingEvaluator:
 
     samples: Sequence[Mapping[str, Any]]
     k: int = 10
-    similarity: PairedSimilarity = "cosine"
+    similarity: Similarity = "cosine"
 
     def __post_init__(self) -> None:
         if len(self.samples) == 0:

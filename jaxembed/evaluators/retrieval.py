@@ -45,7 +45,7 @@ class RetrievalEvaluator:
         queries: Query id to text.
         qrels: Query id to {document id: score}. Every query needs a relevant document.
         ks: The ranks at which the list is cut off; more than the corpus has is allowed.
-        similarity: "cosine" or "dot".
+        similarity: "cosine", "dot", or the negative distance "euclidean" or "manhattan".
 
     Raises:
         ValueError: No documents or queries, an id in `qrels` that does not exist, a query without

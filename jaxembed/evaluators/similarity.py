@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +14,12 @@ from jaxtyping import Float
 
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
 from jaxembed.metrics import pearson, spearman
+from jaxembed.search import Similarity
 from jaxembed.similarity import (
     paired_dot,
     paired_euclidean_distance,
     paired_manhattan_distance,
 )
-
-PairedSimilarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 
 
 def exact_cosine(left: Float[Array, "n d"], right: Float[Array, "n d"]) -> Float[Array, " n"]:
@@ -76,7 +74,7 @@ class SimilarityEvaluator:
     left: Sequence[str]
     right: Sequence[str]
     scores: Sequence[float]
-    similarity: PairedSimilarity = "cosine"
+    similarity: Similarity = "cosine"
 
     def __post_init__(self) -> None:
         lengths = len(self.left), len(self.right), len(self.scores)
@@ -118,7 +116,7 @@ def correlations(
     right: Float[Array, "n d"],
     scores: Float[Array, " n"],
     *,
-    similarity: PairedSimilarity,
+    similarity: Similarity,
 ) -> dict[str, Float[Array, ""]]:
     """Computes both correlations of the paired similarities with the scores."""
     similarities = PAIRED_SIMILARITIES[similarity](left, right)

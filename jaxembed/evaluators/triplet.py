@@ -15,7 +15,7 @@ from jaxembed.evaluators.pairs import (
     pair_scores,
 )
 from jaxembed.evaluators.protocols import EmbedFn
-from jaxembed.evaluators.similarity import PairedSimilarity
+from jaxembed.search import Similarity
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,7 +49,7 @@ class TripletEvaluator:
     anchors: Sequence[str]
     positives: Sequence[str]
     negatives: Sequence[str]
-    similarity: PairedSimilarity = "cosine"
+    similarity: Similarity = "cosine"
     margin: float = 0.0
 
     def __post_init__(self) -> None:

@@ -132,7 +132,7 @@ def test_texts_are_embedded_once_in_their_roles_and_values_come_in_order(graded)
         ({"queries": {}}, "got 2 documents and 0 queries"),
         ({"ks": (1, 0)}, r"ks must be ranks of 1 or more, such as \(1, 10\), got \(1, 0\)"),
         ({"ks": ()}, r"ks must be ranks of 1 or more, such as \(1, 10\), got \(\)"),
-        ({"similarity": "l2"}, r"one of \['cosine', 'dot'\], got 'l2'"),
+        ({"similarity": "l2"}, r"one of \['cosine', 'dot', 'euclidean', 'manhattan'\], got 'l2'"),
         ({"qrels": {"q": {"d": 1}, "r": {"d": 1}}}, "judge the query 'r', which is not in queries"),
         ({"qrels": {"q": {"x": 1}}}, "query 'q' name the document 'x', which is not in the corpus"),
         ({"qrels": {"q": {"d": 0}}}, "query 'q' has no relevant document: drop it"),

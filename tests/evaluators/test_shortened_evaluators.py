@@ -11,13 +11,13 @@ from jaxembed.encoders.inference import quantize_embeddings
 from jaxembed.evaluators import RetrievalEvaluator, SimilarityEvaluator, TripletEvaluator
 from jaxembed.evaluators.protocols import Evaluator
 from jaxembed.evaluators.shortened import BLOCK, at_dims, at_precisions
-from jaxembed.evaluators.similarity import PairedSimilarity
 from jaxembed.evaluators.suite import Suite
+from jaxembed.search import Similarity
 from tests.goldens.evaluators.models import read_models
 from tests.goldens.evaluators.pairs import named
 
 PRECISIONS = ["float32", "int8", "uint8", "binary", "ubinary"]
-SIMILARITIES = get_args(PairedSimilarity)
+SIMILARITIES = get_args(Similarity)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def models():
     return read_models()
 
 
-def similarity_of(stored, similarity: PairedSimilarity = "cosine"):
+def similarity_of(stored, similarity: Similarity = "cosine"):
     left, right = named(stored["left"]), named(stored["right"])
     return SimilarityEvaluator(left, right, stored["scores"].tolist(), similarity=similarity)
 

@@ -44,7 +44,7 @@ from jaxembed.data import (
     row_hashes,
 )
 from jaxembed.encoders import Encoder, load
-from jaxembed.encoders.folder import find
+from jaxembed.encoders.finding import find
 from jaxembed.objectives import REGISTRY
 from jaxembed.training import adamw, batch_sharding, build_train_step, create_state, make_mesh
 

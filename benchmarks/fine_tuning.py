@@ -22,7 +22,7 @@ import numpy as np
 from peer import HERE, DType, environment
 
 from jaxembed.data import BatchPlan, open_dataset, plain_plan
-from jaxembed.encoders.folder import find
+from jaxembed.encoders.finding import find
 
 TRAIN = HERE.parent / "scripts/train.py"
 OURS = "ours"

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 import jaxembed
-from jaxembed.encoders.folder import find
+from jaxembed.encoders.finding import find
 
 TOKENIZED_BY = "all-MiniLM-L6-v2"
 BERT = {

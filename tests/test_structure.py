@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # What each part may import of the package, besides itself.
 MAY_IMPORT = {
     "typing": set(),
+    "forms": set(),
     "randomness": set(),
     "selection": set(),
     "similarity": {"typing"},
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     "search": {"similarity"},
     "mining": {"search"},
     "evaluators": {"typing", "similarity", "search", "metrics", "data"},
-    "encoders": {"typing", "similarity", "randomness"},
+    "encoders": {"typing", "forms", "similarity", "randomness"},
     "data": {"typing"},
     "objectives": {
         *("typing", "similarity", "randomness", "mesh_axes"),

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from jaxembed.encoders.errors import EncoderError
+from jaxembed.forms import Form, FormError, read_json as read_form
+
+INDEX = "model.safetensors.index.json"
+FLOAT8 = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2}
 
 
-def read_json(file: Path) -> Any:
-    """Reads a JSON file of a model folder."""
+def read_json(file: Path, form: Form = object) -> Any:
+    """Reads a JSON file of a model folder, of the form that `jaxembed.forms` describes.
+
+    Raises:
+        EncoderError: no such file, text that is no JSON, or JSON of another form.
+    """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_form(file, form)
     except FileNotFoundError:
         raise EncoderError(f"{file} is missing: this is no whole model folder") from None
-    except ValueError as error:
-        raise EncoderError(f"{file} is not valid JSON ({error})") from None
+    except (FormError, OSError) as error:
+        raise EncoderError(str(error)) from None
 
 
 def write_json(file: Path, content: Any) -> None:
@@ -28,15 +37,36 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """Reads `model.safetensors`, or the files that `model.safetensors.index.json` names."""
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if not (folder / names[0]).exists() and index.exists():
-        names = sorted(set(read_json(index)["weight_map"].values()))
+    """Reads `model.safetensors`, or the files that `model.safetensors.index.json` names.
+
+    Raises:
+        EncoderError: files that are missing, broken, outside of the folder, or that lack a tensor
+            of the index.
+    """
+    index = folder / INDEX
+    if (folder / "model.safetensors").exists() or not index.exists():
+        return read_safetensors(folder / "model.safetensors")
+    places = read_json(index, {"weight_map": {str: str}})["weight_map"]
     tensors: dict[str, np.ndarray] = {}
-    for name in names:
-        tensors |= _read_safetensors(folder / name)
+    for name in sorted(set(places.values())):
+        tensors |= read_safetensors(inside(folder, name, index))
+    if lacking := sorted(places.keys() - tensors.keys()):
+        raise EncoderError(
+            f"{folder}: {places[lacking[0]]} lacks the tensor {lacking[0]} that {INDEX} names;"
+            " fetch it again"
+        )
     return tensors
+
+
+def inside(folder: Path, name: str, named_by: Path) -> Path:
+    """Returns the path of what a file of the folder names, which must lie inside the folder.
+
+    A link that lies there may lead elsewhere, as in the hub's local copies.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name:
+        raise EncoderError(f"{named_by} names {name!r}, which lies outside of the folder")
+    return folder / path
 
 
 def write_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
@@ -48,7 +78,8 @@ def write_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
     save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
+def read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    """Reads the tensors of a safetensors file by their names."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -61,5 +92,25 @@ def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
         raise EncoderError(message)
     try:
         return load_file(file)
+    except AttributeError:  # a type that NumPy lacks
+        return _read_with_float8(file)
     except (SafetensorError, OSError) as error:
         raise EncoderError(f"{file} is broken or cut short ({error}); fetch it again") from None
+
+
+def _read_with_float8(file: Path) -> dict[str, np.ndarray]:
+    from safetensors import deserialize
+
+    others = {"BF16": ml_dtypes.bfloat16, "F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8",
+              "I32": "i4", "I16": "i2", "I8": "i1", "U8": "u1", "BOOL": "?"}  # fmt: skip
+    dtypes = FLOAT8 | others
+    tensors = {}
+    for name, entry in deserialize(file.read_bytes()):
+        if entry["dtype"] not in dtypes:
+            raise EncoderError(
+                f"{file}: tensor {name} has the type {entry['dtype']}, which is no float of 8 bits"
+                " or more; save the model in float32 or bfloat16 with its own library"
+            )
+        array = np.frombuffer(entry["data"], np.dtype(dtypes[entry["dtype"]]))
+        tensors[name] = array.reshape(entry["shape"])
+    return tensors

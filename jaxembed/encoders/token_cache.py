@@ -113,7 +113,7 @@ def cache_tokens(
     Raises:
         EncoderError: a text is no string, or what `TokenCache.open` refuses.
 
-    >>> from jaxembed.encoders.folder import find
+    >>> from jaxembed.encoders.finding import find
     >>> from jaxembed.encoders.tokenizer import load_tokenizer
     >>> tokenizer = load_tokenizer(find("all-MiniLM-L6-v2"), vocabulary=None, n_positions=512)
     >>> with TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ import pytest
 from tokenizers.normalizers import Lowercase
 
 from jaxembed.encoders import EncoderError, TextTokenizer, token_cache
-from jaxembed.encoders.folder import find
+from jaxembed.encoders.finding import find
 from jaxembed.encoders.token_cache import TokenCache, cache_tokens, fingerprint, lookup, text_hashes
 from jaxembed.encoders.tokenizer import load_plain_tokenizer, load_tokenizer
 from jaxembed.encoders.tokenizer_file import FileTokenizer, PlainTokenizer

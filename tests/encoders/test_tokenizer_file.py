@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxembed.encoders import EncoderError
-from jaxembed.encoders.folder import find
+from jaxembed.encoders.finding import find
 from jaxembed.encoders.tokenizer import load_tokenizer
 from jaxembed.encoders.tokenizer_file import read_tokenizer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxembed.encoders.folder import find
+from jaxembed.encoders.finding import find
 from jaxembed.training.hlo import Hlo
 from tests.tpu_programs import cost, facts, needs_libtpu, on_tpus
 

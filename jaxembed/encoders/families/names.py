@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.families.architecture import Architecture, Family
-from jaxembed.encoders.parameters import PUBLISHED, Path_, flatten, unflatten
+from jaxembed.encoders.parameters import PUBLISHED, Path_, flatten, unflatten, weight
 from jaxembed.typing import Params
 
 
@@ -51,12 +51,13 @@ class Names:
             published = expected[::-1] if path[-1] == "kernel" else expected
             if path[-1] == "kernel":
                 published = (shape[1] * parts, shape[0])
+            tensor = weight(folder, name, tensor)
             if tensor.shape != published:
                 raise EncoderError(
                     f"{folder}: tensor {name} must be {published}; got {tensor.shape}"
                 )
             tensor = np.split(tensor, parts)[part] if parts > 1 else tensor
-            return np.asarray(tensor.T if path[-1] == "kernel" else tensor, np.float32)
+            return tensor.T if path[-1] == "kernel" else tensor
 
         params = {}
         for path, leaf in shapes.items():

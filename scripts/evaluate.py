@@ -20,11 +20,11 @@ import tyro
 from command import command
 from config import ConfigError
 from results import versions, write_json
-from rich.console import Console
 from rich.table import Table
 from scores import labelled_pairs, plot_dims, plot_scores
 from suites import open_suite
 
+from jaxembed.console import Console
 from jaxembed.encoders import Encoder, load
 from jaxembed.encoders.inference import quantize_embeddings
 from jaxembed.evaluators import Evaluator, at_dims, at_precisions
@@ -144,7 +144,7 @@ def show(config: Config, evaluator: Evaluator, values: dict[str, float], seconds
         table.add_row(name, f"{values[name]:.4f}")
     console = Console()
     console.print(table)
-    console.print(f"{len(values)} metrics in {seconds:.1f} s", highlight=False)
+    console.say(f"{len(values)} metrics in {seconds:.1f} s")
 
 
 def shown(config: Config, evaluator: Evaluator, values: dict[str, float]) -> list[str]:

@@ -71,4 +71,4 @@ def finish(
     write_json(output / "facts.json", {"facts": facts, "versions": versions()})
     if config.push_to_hub is not None:
         address = push_to_hub(folder, config.push_to_hub, private=config.private)
-        console.print(f"hub      {address}", highlight=False, soft_wrap=True)
+        console.say(f"hub      {address}")

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
+
+from jaxembed.console import Console
 
 
 def statistics(values: np.ndarray) -> dict[str, float]:

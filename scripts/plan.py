@@ -27,9 +27,10 @@ import jax
 from command import command
 from config import Config, ConfigError, check
 from planning import GIB, Plan, compile_plan
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from jaxembed.console import Console
 from jaxembed.training.roofline import CHIPS, Chip
 
 OF_LIBTPU = {  # it looks for no TPUs, says nothing of that, and several may run at once
@@ -170,12 +171,14 @@ def show(console: Console, config: PlanConfig, plan: Plan, chip: Chip | None) ->
             highlight=False,
             soft_wrap=True,
         )
-    console.print(
-        "[green]fits[/]"
-        if plan.fits
-        else "[red]does not fit[/]: take a smaller --mini-batch-size (--auto finds it), a larger"
-        " --fsdp, --block-size for the loss, --remat full, or more chips"
-    )
+    if plan.fits:
+        console.print(Text("fits", "green"))
+    else:
+        remedy = (
+            ": take a smaller --mini-batch-size (--auto finds it), a larger --fsdp, --block-size"
+            " for the loss, --remat full, or more chips"
+        )
+        console.print(Text.assemble(("does not fit", "red"), remedy))
 
 
 if __name__ == "__main__":

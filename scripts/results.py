@@ -61,14 +61,12 @@ def show_results(
         rows = [("metric", f"step {before['step']}", f"step {after['step']}")]
         rows += [(name, f"{before[name]:.4f}", f"{after[name]:.4f}") for name in names]
         write_json(output / "results.json", {"before": before, "after": after})
-    console.print(
+    console.say(
         f"model    {folder}\npicture  {output / 'curve.png'}\nreport   {output / 'report.html'}\n"
         f"results  {output / 'results.json'}\n"
         "\nimport jaxembed\n"
         f'encoder = jaxembed.load("{folder}")\n'
-        'embeddings = encoder.encode(["bank: They pulled the canoe up on the bank."])',
-        highlight=False,
-        soft_wrap=True,
+        'embeddings = encoder.encode(["bank: They pulled the canoe up on the bank."])'
     )
     return rows
 

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "similarity": {"typing"},
     "late_interaction": {"selection", "similarity"},
     "mesh_axes": set(),
+    "console": set(),
     "losses": {"typing", "selection", "similarity", "late_interaction", "mesh_axes"},
     "transforms": {"typing", "similarity", "randomness", "mesh_axes"},
     "metrics": {"typing", "similarity"},
@@ -33,7 +34,7 @@ MAY_IMPORT = {
         *("typing", "similarity", "randomness", "mesh_axes"),
         *("losses", "transforms", "metrics"),
     },
-    "training": {"typing", "mesh_axes"},
+    "training": {"typing", "mesh_axes", "console"},
     "tasks": {"typing", "encoders", "data", "objectives", "training"},
     "__init__": {"encoders", "tasks"},
 }
@@ -73,6 +74,24 @@ def test_no_file_is_long_or_vague():
     for file in FILES:
         assert len(file.read_text().splitlines()) <= 320, f"{file} has two reasons to exist"
         assert file.stem not in {"utils", "util", "common", "helpers", "base", "misc"}
+
+
+def test_no_text_is_markup():
+    """Whatever prints does so through jaxembed.console, or shows words that stand in the code."""
+    takes_markup = {"track": 1, "add_task": 0, "TextColumn": 0}  # the argument that is the text
+    for file in [*FILES, *sorted((ROOT / "scripts").glob("*.py"))]:
+        if file == PACKAGE / "console.py":
+            continue
+        of_rich = {name for name in imports(file) if name.split(".")[0] == "rich"}
+        assert of_rich <= {"rich.table", "rich.text", "rich.progress"}, file
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            literal = any(word.arg == "markup" for word in node.keywords)
+            if name in takes_markup and not literal:
+                assert isinstance(node.args[takes_markup[name]], ast.Constant), (file, node.lineno)
+            assert name != "from_markup", (file, node.lineno)
 
 
 def test_a_group_of_tests_shares_a_worker(request):

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from jaxembed.console import Console
 from jaxembed.training.loggers import Logger
 
 
@@ -88,12 +88,12 @@ class Screen:
         self._bar = None
         if self.console.is_terminal and not quiet:
             columns = (
-                TextColumn("training"),
+                TextColumn("training", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[text]}"),
+                TextColumn("{task.fields[text]}", markup=False),
                 TimeElapsedColumn(),
-                TextColumn("left"),
+                TextColumn("left", markup=False),
                 TimeRemainingColumn(),
             )
             self._bar = Progress(*columns, console=self.console)
@@ -114,7 +114,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.say(text)
 
     def close(self) -> None:
         if self._bar is not None:

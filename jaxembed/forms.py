@@ -97,7 +97,7 @@ def check_form(value: Any, form: Form, place: str) -> Any:
     ...
     jaxembed.forms.FormError: config.json: size must be a whole number; got "4"
     """
-    if fault := _fault(value, form, ""):
+    if fault := fault_of(value, form, ""):
         raise FormError(f"{place}: {fault}")
     return value
 
@@ -116,10 +116,10 @@ def read_json(file: Path, form: Form = object) -> Any:
     return check_form(value, form, str(file))
 
 
-def _fault(value: Any, form: Form, where: str) -> str | None:
-    """Says what differs, and where, or returns None."""
+def fault_of(value: Any, form: Form, where: str) -> str | None:
+    """Says what of a value, called `where`, differs from a form, or returns None."""
     if isinstance(form, tuple) and not isinstance(form, Choice):
-        faults = [_fault(value, one, where) for one in form]
+        faults = [fault_of(value, one, where) for one in form]
         if None in faults:
             return None
         # Of the form of the value's own kind, the place within it that differs says more.
@@ -134,7 +134,7 @@ def _fault(value: Any, form: Form, where: str) -> str | None:
     if isinstance(form, list):
         if not isinstance(value, list):
             return _must(where, value, form)
-        items = (_fault(item, form[0], f"{where}[{index}]") for index, item in enumerate(value))
+        items = (fault_of(item, form[0], f"{where}[{index}]") for index, item in enumerate(value))
         return next(filter(None, items), None)
     return None if _fits(value, form) else _must(where, value, form)
 
@@ -151,7 +151,7 @@ def _fault_of_object(value: Any, form: Mapping[Any, Form], where: str) -> str | 
             return f"{where or 'it'} lacks {lacking[0]!r}"
     inside = f"{where}." if where else ""
     faults = (
-        _fault(value[key], one, inside + str(key)) for key, one in of_keys.items() if key in value
+        fault_of(value[key], one, inside + str(key)) for key, one in of_keys.items() if key in value
     )
     return next(filter(None, faults), None)
 

@@ -15,7 +15,9 @@ from huggingface_hub.utils import validate_repo_id  # pyright: ignore[reportPriv
 from keeping_flags import KeepingFlags
 from loss_flags import LossFlags
 
+from jaxembed.forms import At
 from jaxembed.objectives import REGISTRY
+from jaxembed.settings import Count, Natural, NotNegative, Positive, Seed, Share, check_fields
 from jaxembed.training.loggers import check_logger
 
 Texts = tuple[str, ...]
@@ -31,7 +33,7 @@ class RunFlags:
     """A folder, or the name of a model on the hub."""
     loss: Texts = ("multiple_negatives_ranking",)
     """An objective such as cosent, or several to be added up. The README has the table of all."""
-    loss_weights: tuple[float, ...] = ()
+    loss_weights: tuple[NotNegative, ...] = ()
     """The weight of each loss in the sum; 1 for all if empty."""
     inner_loss: str | None = None
     """What matryoshka, matryoshka_2d and adaptive_layer wrap (multiple_negatives_ranking)."""
@@ -53,7 +55,7 @@ class RunFlags:
     """Whether the decoder shares the encoder's parameters; it does if no decoder is named."""
     pooling_strategy: str | None = None
     """cls, mean, max, … instead of the model's own pooling."""
-    n_layers: int | None = None
+    n_layers: Count | None = None
     """Keeps the first so many layers of the model."""
     random_init: bool = False
     """Draws the model's parameters anew, from the seed."""
@@ -62,51 +64,51 @@ class RunFlags:
     freeze: Texts = ()
     """Parameters that stay as they are, by the beginnings of their paths, with * for anything:
     encoder/transformer/embeddings, */bias, *[:4] (the first four layers)."""
-    layer_decay: float | None = None
+    layer_decay: Annotated[float, At(float, above=0, most=1)] | None = None
     """Multiplies the learning rate once more for every layer further down, such as 0.9."""
-    lora_rank: int | None = None
+    lora_rank: Count | None = None
     """Trains adapters of this rank, such as 8, instead of the encoder; saves them merged."""
-    lora_alpha: float = 16.0
+    lora_alpha: Positive = 16.0
     """How much the adapters weigh; divided by the rank."""
     lora_targets: Texts = ("query", "value")
     """The linear layers that have adapters, by the ends of their paths: attention/*, mlp/*, …"""
 
     # Steps
-    steps: int = 120
-    """Number of steps."""
-    epochs: int | None = None
+    steps: Count | None = None
+    """Number of steps; 120 if neither they nor epochs are given."""
+    epochs: Count | None = None
     """Number of passes over the data instead."""
-    batch_size: Annotated[int, tyro.conf.arg(aliases=["--global-batch-size"])] = 128
+    batch_size: Annotated[Count, tyro.conf.arg(aliases=["--global-batch-size"])] = 128
     """Rows of a step, over all devices."""
-    mini_batch_size: int | None = None
+    mini_batch_size: Count | None = None
     """Rows that each device encodes at once: a large batch in the memory of a small one, for a
     third more work. All if None."""
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: Count = 1
     """Parts of a batch whose gradients are added up, for losses whose rows know nothing of each
     other. Others would lose negatives: for them there is --mini-batch-size."""
     batch_plan: Plan | None = None
     """Which rows form a batch; what suits the loss if not given."""
-    pos_neg_ratio: int = 8
+    pos_neg_ratio: Count = 8
     """Of the plan contrastive_tension: one pair of so many is of a text with itself."""
-    rows_per_label: int = 2
+    rows_per_label: Count = 2
     """Of the plan group_by_label: rows of each label that a batch visits."""
     cluster_column: str | None = None
     """Numbers of clusters, whose rows then come together (the plan clusters)."""
-    deletion_ratio: float = 0.6
+    deletion_ratio: Share = 0.6
     """Share of the words that denoising deletes."""
-    learning_rate: float = 2e-4
+    learning_rate: NotNegative = 2e-4
     """The highest. 2e-4 suits a small model such as MiniLM, 2e-5 one of the size of BERT-base."""
-    warmup_share: float = 0.1
+    warmup_share: Share = 0.1
     """Share of the steps in which the learning rate rises."""
     decay: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after that."""
-    weight_decay: float = 0.01
+    weight_decay: NotNegative = 0.01
     """On matrices, not on biases and norms."""
-    clip_norm: float = 1.0
-    """Limit of the global norm of the gradient."""
+    clip_norm: Positive | None = 1.0
+    """Limit of the global norm of the gradient; None is none."""
     dropout: bool = True
     """Whether to drop out what the model's configuration says. On a CPU that takes long."""
-    seed: int = 0
+    seed: Seed = 0
 
     # Speed
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -115,9 +117,9 @@ class RunFlags:
     """Whose models: our own, or the Flax ones of transformers 4; auto takes ours where it can."""
     remat: Literal["none", "dots", "full"] | None = None
     """What our own models compute again for the gradient, to save memory; dots if not given."""
-    max_seq_length: int | None = None
+    max_seq_length: Count | None = None
     """Tokens that are kept of a text; the model's own limit if not given."""
-    buckets: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+    buckets: tuple[Count, ...] = (16, 32, 64, 128, 256, 512)
     """Lengths that batches are padded to; each that occurs is compiled once."""
     split_lengths: bool = True
     """Encodes the longest quarter of each column apart, so that it does not pad the rest."""
@@ -126,27 +128,27 @@ class RunFlags:
     Rows, as in --mini-batch-size, are then packed ones."""
     token_cache: Path | None = None
     """A folder that tokenize_texts.py filled: the tokens of what is in it are read from there."""
-    workers: int = 0
+    workers: Natural = 0
     """Processes that prepare batches; 0 is threads."""
     cache: Path | None = Path("~/.cache/jaxembed/compiled")
     """Where compiled programs are kept between runs; None keeps none."""
 
     # Devices and hosts
-    fsdp: int | None = None
+    fsdp: Count | None = None
     """Devices that share one copy of parameters and optimizer; 1 if not given. Rows are spread over
     all devices all the same."""
-    tensor: int | None = None
+    tensor: Count | None = None
     """Devices that share heads and inner width of our own models' layers; 1 if not given."""
     ring: bool = False
     """With --block-size: sends candidates round the devices rather than rows to all of them."""
     coordinator: str | None = None
     """Name and port of host 0, such as node-0:8476; the port before is used too. Found on TPU pods,
     SLURM and Kubernetes."""
-    n_hosts: int | None = None
+    n_hosts: Count | None = None
     """Number of hosts: processes, each with some of the devices. Found likewise."""
-    host_index: int | None = None
+    host_index: Natural | None = None
     """Which of them this is, from 0. Found likewise."""
-    host_timeout_s: float = 300.0
+    host_timeout_s: Annotated[float, At(float, above=0, most=1e6)] = 300.0
     """Seconds until a host that does not come, or falls silent, counts as lost."""
 
 
@@ -210,6 +212,8 @@ def continued(config: Config) -> Config:
     }
     if unknown := values.keys() - {field.name for field in dataclasses.fields(config)}:
         raise ConfigError(f"{file} is of another version: there is no flag {min(unknown)}")
+    if values.get("epochs"):
+        values["steps"] = None  # older runs have the default of both
     for name in ("cache", "token_cache", "tasks"):
         values[name] = values[name] and Path(values[name])
     anew = {name: getattr(config, name) for name in (*OF_HOST, *OF_DEVICES)}
@@ -219,34 +223,16 @@ def continued(config: Config) -> Config:
 
 def check(config: Config) -> None:
     """Refuses flags that cannot work, before anything is loaded."""
+    check_fields(config)
     for loss in config.loss:
         if loss not in REGISTRY:
             raise ConfigError(f"unknown loss {loss!r}; choose one of {', '.join(REGISTRY)}")
-    for name in (
-        "steps",
-        "epochs",
-        "batch_size",
-        "mini_batch_size",
-        "checkpoint_every",
-        "keep",
-        "early_stopping",
-        "average_last",
-        "max_skipped",
-        "log_every",
-        "lora_rank",
-        "fsdp",
-        "tensor",
-        "gradient_accumulation_steps",
-        "n_hosts",
-    ):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} must be at least 1; got {value}")
-    if not config.evaluate_every > 0:
-        raise ConfigError(
-            f"evaluate_every must be a number of steps, or a share of them between 0 and 1; got"
-            f" {config.evaluate_every}"
-        )
+    if config.steps is not None and config.epochs is not None:
+        raise ConfigError("give either --steps or --epochs")
+    if config.loss_weights and not any(config.loss_weights):
+        raise ConfigError("all --loss-weights are 0, so there is nothing to learn; raise one")
+    if not config.buckets:
+        raise ConfigError("--buckets names no length; give one at least, such as 64")
     if wrong := [prompt for prompt in config.prompts if "=" not in prompt]:
         raise ConfigError(f"--prompts {wrong[0]!r} names no role; write anchors=… before it")
     for name in config.log_to:
@@ -258,10 +244,6 @@ def check(config: Config) -> None:
             raise ConfigError(f"--push-to-hub {str(error).splitlines()[0]}") from None
     if config.average_last > 1 and config.save_best:
         raise ConfigError("give either --save-best or --average-last")
-    if config.layer_decay is not None and not 0 < config.layer_decay <= 1:
-        raise ConfigError(f"layer_decay must lie in (0, 1]; got {config.layer_decay}")
-    if not config.lora_alpha > 0:
-        raise ConfigError(f"lora_alpha must be above 0; got {config.lora_alpha}")
     for name in ("lora_alpha", "lora_targets"):
         if config.lora_rank is None and getattr(config, name) != getattr(Config, name):
             raise ConfigError(f"{name} is of adapters; give --lora-rank too, such as 8")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from jaxembed.settings import Count, NotNegative, Positive
+
 Texts = tuple[str, ...]
 
 
@@ -16,13 +18,13 @@ class DataFlags:
     # What it is trained on
     data: Texts = ("wordnet-gloss",)
     """The embedded set, files (parquet, json, jsonl, csv, tsv, arrow), a folder, or a hub name."""
-    data_weights: tuple[float, ...] = ()
+    data_weights: tuple[NotNegative, ...] = ()
     """The weight of each entry of --data: every batch then has rows of all of them."""
-    weight: float | None = None
+    weight: NotNegative | None = None
     """Of a task in a file of --tasks."""
     stream: bool = False
     """Reads the files (local or hf://) window by window instead of opening them as a whole."""
-    window: int = 65536
+    window: Count = 65536
     """Rows of a stream that are shuffled together."""
     split: str = "train"
     """The split of a set that has several."""
@@ -40,5 +42,5 @@ class DataFlags:
     mix: Literal["proportional", "round_robin", "weighted", "temperature"] = "proportional"
     """How tasks take turns: by their numbers of batches, one after the other, by the `weight` of
     each, or by size^(1 / mix_temperature). Weights let small ones begin anew."""
-    mix_temperature: float = 2.0
+    mix_temperature: Positive = 2.0
     """1 is in proportion to the sizes; the higher, the more alike."""

@@ -30,6 +30,7 @@ from manifest import Manifest
 from jaxembed.data import DataError, Rows, bind_columns, open_dataset, row_hashes
 from jaxembed.encoders import Encoder, load
 from jaxembed.encoders.inference import INTEGERS, build_embed, encode_stream, ranges_of
+from jaxembed.settings import Count, check_fields
 from jaxembed.typing import Roles
 
 READ = 10_000  # rows read at once
@@ -55,7 +56,7 @@ class Config:
     """Name of one of the model's prompts."""
     prompt: str | None = None
     """What to put in front of every text instead."""
-    truncate_dim: int | None = None
+    truncate_dim: Count | None = None
     """Keeps the first so many features."""
     normalize: bool = False
     """To unit length."""
@@ -63,9 +64,9 @@ class Config:
     """A byte (int8, uint8) or a bit (binary, ubinary) per feature instead of four bytes."""
     ranges: Path | None = None
     """For int8 and uint8: an .npy file [2 d] of the least and greatest value per feature."""
-    calibration_rows: int = 10_000
+    calibration_rows: Count = 10_000
     """Without it, so many texts, spread evenly over the rows, are encoded first to find them."""
-    max_seq_length: int | None = None
+    max_seq_length: Count | None = None
     """Tokens that are kept of a text; the model's own limit if not given."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation."""
@@ -73,13 +74,13 @@ class Config:
     # What is written
     format: Literal["npy", "parquet", "arrow"] = "npy"
     """Arrays; or tables with the columns row (the text's number) and embedding."""
-    shard_size: int = 100_000
+    shard_size: Count = 100_000
     """Texts of a shard; so many are in memory at once."""
 
     # Speed
-    batch_size: int = 64
+    batch_size: Count = 64
     """Texts that go through the model at once, on all devices together."""
-    devices: int | None = None
+    devices: Count | None = None
     """How many devices are used; all if not given."""
     packing: bool = False
     """Puts several short texts into one row, so that almost nothing is padding (our own models)."""
@@ -188,10 +189,7 @@ class Texts:
 
 def check(config: Config) -> None:
     """Refuses flags that cannot work, before anything is loaded."""
-    for name in ("shard_size", "calibration_rows", "devices"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} must be at least 1; got {value}")
+    check_fields(config)
     if not config.data:
         raise ConfigError("--data names no file")
     if config.devices is not None and config.devices > len(jax.devices()):

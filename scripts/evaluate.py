@@ -29,6 +29,7 @@ from jaxembed.encoders import Encoder, load
 from jaxembed.encoders.inference import quantize_embeddings
 from jaxembed.evaluators import Evaluator, at_dims, at_precisions
 from jaxembed.metrics import collapse, embedding_health
+from jaxembed.settings import Count, check_fields
 
 Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 
@@ -47,7 +48,7 @@ class Config:
     output: Path | None = None
     """A folder for results.json, results.md and pictures; only the table is shown without."""
 
-    dims: tuple[int, ...] = ()
+    dims: tuple[Count, ...] = ()
     """Also measures embeddings that are cut to so many features each."""
     precisions: tuple[Precision, ...] = ()
     """Also measures embeddings of a byte (int8, uint8) or a bit (binary, ubinary) per feature."""
@@ -58,11 +59,11 @@ class Config:
     """Name of the model's prompt for queries."""
     document_prompt: str | None = None
     """Name of the model's prompt for all other texts."""
-    max_seq_length: int | None = None
+    max_seq_length: Count | None = None
     """Tokens that are kept of a text; the model's own limit if not given."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Texts that go through the model at once, on all devices together."""
     packing: bool = False
     """Puts several short texts into one row (our own models)."""
@@ -74,6 +75,7 @@ class Config:
 
 def main(config: Config) -> int:
     """Measures, shows, and writes what is asked for; returns the exit status."""
+    check_fields(config)
     if config.cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

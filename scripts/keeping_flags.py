@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from jaxembed.settings import Count, Positive
+
 Texts = tuple[str, ...]
 
 
@@ -19,9 +21,9 @@ class KeepingFlags:
     embedded set's own evaluation for the embedded set."""
     evaluate_columns: Texts = ()
     """The columns of a file that is evaluated on, by role; found by name if empty."""
-    evaluate_dims: tuple[int, ...] = ()
+    evaluate_dims: tuple[Count, ...] = ()
     """Also measures the embeddings cut to so many features each."""
-    evaluate_every: float = 60
+    evaluate_every: Positive = 60
     """Steps between evaluations; below 1, a share of all steps."""
     query_prompt: str | None = None
     """Name of the model's prompt for queries (the first text column)."""
@@ -29,20 +31,20 @@ class KeepingFlags:
     """Name of the model's prompt for documents (the other text columns)."""
     metric: str | None = None
     """The metric that ranks checkpoints, greatest first; the evaluation's main one if not given."""
-    early_stopping: int | None = None
+    early_stopping: Count | None = None
     """Stops after so many evaluations in a row that were not better than the best."""
 
     # What is kept
-    checkpoint_every: int = 60
+    checkpoint_every: Count = 60
     """Steps between checkpoints."""
-    keep: int = 2
+    keep: Count = 2
     """Checkpoints that are kept, besides the best of those that were measured."""
     save_best: bool = False
     """Saves the model of the best evaluation instead of the last; each makes a checkpoint then."""
-    average_last: int = 1
+    average_last: Count = 1
     """Saves the average of the last so many checkpoints, which are kept; above 1, each evaluation
     makes one."""
-    max_skipped: int = 5
+    max_skipped: Count = 5
     """A step whose loss or gradient is not finite changes nothing; after so many in a row the run
     stops, with their rows and texts in nonfinite.jsonl."""
     push_to_hub: str | None = None
@@ -51,7 +53,7 @@ class KeepingFlags:
     """Makes that repository a private one, if it is new."""
 
     # What is reported, besides log.jsonl and report.html
-    log_every: int = 10
+    log_every: Count = 10
     """Steps between printed lines, where there is no terminal."""
     log_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Further places for all numbers (extra log)."""

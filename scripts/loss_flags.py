@@ -10,6 +10,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from jaxembed.forms import At, Choice
+from jaxembed.settings import Count, NotNegative, Positive
+
+Drawn = Annotated[int, (Choice(-1), At(int, least=1))]  # in each step, -1 for all
+
 
 def also(*names: str):
     """Gives a flag further names."""
@@ -21,7 +26,7 @@ class LossFlags:
     """The settings of losses; each is only for the losses that know it."""
 
     # Similarities, distances and margins
-    scale: float | None = None
+    scale: Positive | None = None
     """Inverse temperature of similarities (20; contrastive_tension 1; sigmoid 10, learned)."""
     similarity_fn: Annotated[str | None, also("similarity-fct")] = None
     """cosine (cos_sim), dot, euclidean or manhattan."""
@@ -49,15 +54,15 @@ class LossFlags:
     """By how much."""
     false_negative_margin: float | None = None
     """A candidate that is closer than the positive by more is no negative."""
-    block_size: int | None = None
+    block_size: Count | None = None
     """Rows that are compared with the whole batch at once, for large batches; all if None."""
 
     # Guides and teachers
-    temperature: float | None = None
+    temperature: Positive | None = None
     """Of gist_embed (0.01) and distill_kl_div (1)."""
-    student_temperature: float | None = None
+    student_temperature: Positive | None = None
     """Of the student alone, of distill_kl_div."""
-    teacher_temperature: float | None = None
+    teacher_temperature: Positive | None = None
     """Of the teacher alone, of distill_kl_div."""
     margin_strategy: Literal["absolute", "relative"] | None = None
     """Whether the margin of gist_embed is subtracted from the guide's similarity or a share."""
@@ -69,7 +74,7 @@ class LossFlags:
     """Whether gist_embed never compares a text with itself."""
     distance: Literal["cosine", "mse", "l2"] | None = None
     """From the teacher's embedding, of embed_distill (cosine)."""
-    projection_dim: int | None = None
+    projection_dim: Count | None = None
     """Learns a projection to so many features, those of the teacher (mse, embed_distill)."""
 
     # Scores and classes
@@ -78,9 +83,9 @@ class LossFlags:
     or binary_cross_entropy."""
     score_transform: Annotated[str | None, also("cos-score-transformation")] = None
     """Of cosine_similarity: identity, sigmoid, relu or tanh."""
-    num_labels: int | None = None
+    num_labels: Count | None = None
     """Classes of softmax; as many as the data has if not given."""
-    sentence_embedding_dimension: int | None = None
+    sentence_embedding_dimension: Count | None = None
     """Width that the classifier of softmax expects; known from the encoder."""
     concatenation_sent_rep: bool | None = None
     """Whether the classifier sees both embeddings."""
@@ -90,11 +95,11 @@ class LossFlags:
     """Whether it sees their product."""
     angle_w: float | None = None
     """Weight of the angle, of angle (1)."""
-    angle_tau: float | None = None
+    angle_tau: Positive | None = None
     """Temperature of the angle (1 / scale)."""
     cosine_w: float | None = None
     """Weight of the cosine, of angle (0)."""
-    cosine_tau: float | None = None
+    cosine_tau: Positive | None = None
     """Temperature of the cosine (0.05)."""
     ibn_w: float | None = None
     """Weight of in-batch negatives, of angle (0)."""
@@ -108,13 +113,13 @@ class LossFlags:
     """Over the columns of texts (mean)."""
 
     # Wrappers
-    matryoshka_dims: tuple[int, ...] | None = None
+    matryoshka_dims: tuple[Count, ...] | None = None
     """Widths at which the embeddings shall be useful."""
-    matryoshka_weights: tuple[float, ...] | None = None
+    matryoshka_weights: tuple[NotNegative, ...] | None = None
     """The weight of each width; 1 for all if not given."""
-    n_dims_per_step: int | None = None
+    n_dims_per_step: Drawn | None = None
     """Widths that are drawn in each step; -1 for all (matryoshka -1, matryoshka_2d 1)."""
-    n_layers_per_step: int | None = None
+    n_layers_per_step: Drawn | None = None
     """Layers before the last that are drawn in each step; -1 for all (1)."""
     last_layer_weight: float | None = None
     """Weight of the last layer's loss (1)."""
@@ -122,7 +127,7 @@ class LossFlags:
     """Weight of the other layers' losses (1)."""
     kl_div_weight: float | None = None
     """Weight of the divergence from the last layer (1)."""
-    kl_temperature: float | None = None
+    kl_temperature: NotNegative | None = None
     """Its temperature (0.3); 0 leaves it out."""
     layer_weighting: Literal["uniform", "log", "linear"] | None = None
     """How layers weigh by their number."""

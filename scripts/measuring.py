@@ -30,8 +30,9 @@ class Measuring:
         self.every = max(1, round(every * steps if every < 1 else every))
         self.best = -math.inf
         self.since_best = 0
-        if evaluator is None and (config.metric or config.early_stopping):
-            flag = "metric" if config.metric else "early-stopping"
+        needing = ("metric", "early_stopping", "save_best")
+        if evaluator is None and (flags := [name for name in needing if getattr(config, name)]):
+            flag = flags[0].replace("_", "-")
             raise ConfigError(f"--{flag} needs something to --evaluate on")
 
     def remember(self, records: Iterable[Mapping[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from config import ConfigError
 from mined_rows import Format
 
 from jaxembed.mining import Filters
+from jaxembed.settings import Count, Natural, Seed, Share, check_fields
 
 KINDS = (".parquet", ".jsonl")
 OTHERS = (".json", ".csv", ".tsv", ".arrow", ".txt")
@@ -49,21 +50,21 @@ class Config:
     embeddings_of_corpus: tuple[str, ...] = ()
     """The same for each row of the corpus; without --corpus, of the answers of the data."""
     similarity: Literal["cosine", "dot"] = "cosine"
-    candidates: int = 100
+    candidates: Count = 100
     """How many documents are searched for a query, most similar first, and kept."""
     rescore: str | None = None
     """A second model, whose scores of these candidates take the place of the first one's."""
 
     # Which of the candidates are negatives
-    num_negatives: int = 3
+    num_negatives: Count = 3
     """Of a query."""
-    range_min: int = 0
+    range_min: Natural = 0
     """Skips so many of the most similar that the other filters leave."""
-    range_max: int | None = None
+    range_max: Count | None = None
     """Takes none beyond the so many first; answers do not count."""
     absolute_margin: float | None = None
     """Takes none that scores more than the answer less this."""
-    relative_margin: float | None = None
+    relative_margin: Share | None = None
     """Takes none that scores more than the answer less this share of it; 0.05 is a good value."""
     max_score: float | None = None
     """Takes none that scores more."""
@@ -71,7 +72,7 @@ class Config:
     """Takes none that scores less."""
     sampling: Literal["top", "random"] = "top"
     """Of those left: the most similar, or any."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the random ones."""
 
     # What is written
@@ -92,17 +93,17 @@ class Config:
     """What to put in front of documents instead."""
     rescore_prompts: tuple[str, str] | None = None
     """What to put in front of queries and of documents for the second model."""
-    truncate_dim: int | None = None
+    truncate_dim: Count | None = None
     """Keeps the first so many features."""
-    max_seq_length: int | None = None
+    max_seq_length: Count | None = None
     """Tokens that are kept of a text; the model's own limit if not given."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the encoders' computation."""
 
     # Speed
-    shard_size: int = 20_000
+    shard_size: Count = 20_000
     """Texts, or queries, of a shard: what is in memory at once, and lost by an interruption."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Texts that go through the model at once, on all devices together."""
     packing: bool = False
     """Puts several short texts into one row, so that almost nothing is padding (our own models)."""
@@ -138,9 +139,7 @@ class Config:
 
 def check(config: Config) -> None:
     """Refuses flags that cannot work, before anything is loaded."""
-    for name in ("shard_size", "candidates"):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"{name} must be at least 1; got {getattr(config, name)}")
+    check_fields(config)
     if not config.data:
         raise ConfigError("--data names no file")
     filters = config.filters

@@ -31,6 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxembed.console import Console
+from jaxembed.settings import Count
 from jaxembed.training.roofline import CHIPS, Chip
 
 OF_LIBTPU = {  # it looks for no TPUs, says nothing of that, and several may run at once
@@ -49,7 +50,7 @@ class PlanConfig(Config):
 
     topology: str | None = None
     """TPUs such as v5e:16x16, v4:2x2x2, v5p:4x4x4 or v6e:2x4; this machine's devices if None."""
-    tokens: int | None = None
+    tokens: Count | None = None
     """Tokens of every text; the longest bucket that the model can read if not given."""
     auto: bool = False
     """Finds the greatest --mini-batch-size that fits."""

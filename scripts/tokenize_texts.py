@@ -22,6 +22,7 @@ from config import ConfigError
 from jaxembed.data import DataError, open_dataset
 from jaxembed.encoders import load
 from jaxembed.encoders.token_cache import TokenCache, cache_tokens
+from jaxembed.settings import Count, check_fields
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -45,7 +46,7 @@ class Config:
     """What goes before the texts of a column, in place of the model's default: "query=query: "."""
     split: str = "train"
     """The split of a set that has several."""
-    max_seq_length: int | None = None
+    max_seq_length: Count | None = None
     """Tokens that are kept of a text; the model's own limit if not given."""
 
 
@@ -70,6 +71,7 @@ class Texts:
 
 def main(config: Config) -> int:
     """Tokenizes column by column; returns the exit status."""
+    check_fields(config)
     import datasets
 
     datasets.disable_progress_bars()

@@ -38,6 +38,8 @@ from jaxembed.training import (
 from jaxembed.training.step import StepFn
 from jaxembed.typing import ObjectiveFn, Params
 
+STEPS = 120  # if neither steps nor epochs are given
+
 
 @dataclass(frozen=True)
 class Training:
@@ -142,7 +144,7 @@ def open_training(config: Config, mesh: Mesh, *, shards: Shards | None = None) -
     params = tasks.init(init_key)
     # Of several hosts this one makes a part of a batch, too little for all devices
     tasks.check(objective if shards.whole else tasks.build(), params)
-    steps = config.steps if config.epochs is None else tasks.n_steps(config.epochs)
+    steps = config.steps or (tasks.n_steps(config.epochs) if config.epochs else STEPS)
 
     # What learns: all parameters, some of them, or adapters
     encoder, frozen = tasks.networks.encoder, tasks.networks.frozen_params

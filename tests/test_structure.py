@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "late_interaction": {"selection", "similarity"},
     "mesh_axes": set(),
     "console": set(),
+    "settings": {"forms"},
     "losses": {"typing", "selection", "similarity", "late_interaction", "mesh_axes"},
     "transforms": {"typing", "similarity", "randomness", "mesh_axes"},
     "metrics": {"typing", "similarity"},
@@ -34,8 +35,8 @@ MAY_IMPORT = {
         *("typing", "similarity", "randomness", "mesh_axes"),
         *("losses", "transforms", "metrics"),
     },
-    "training": {"typing", "mesh_axes", "console"},
-    "tasks": {"typing", "encoders", "data", "objectives", "training"},
+    "training": {"typing", "mesh_axes", "console", "settings", "forms"},
+    "tasks": {"typing", "settings", "encoders", "data", "objectives", "training"},
     "__init__": {"encoders", "tasks"},
 }
 HEAVY = {"flax", "optax", "transformers", "orbax", "datasets", "grain"}

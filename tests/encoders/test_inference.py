@@ -205,6 +205,14 @@ def test_a_stream_that_is_left_early_reads_no_further(tiny):
     assert source.read <= 40
 
 
+@pytest.mark.parametrize("values", [(np.nan, 1), (0, np.inf), (1, 0)])
+def test_ranges_that_are_none_are_named(tiny, values):
+    ranges = np.stack([np.zeros(tiny.dimension), np.ones(tiny.dimension)])
+    ranges[:, 3] = values
+    with pytest.raises(EncoderError, match=r"ranges must be finite.*; feature 3 has"):
+        tiny.encode(["a"], precision="int8", ranges=ranges)
+
+
 def test_a_stream_in_bytes_needs_ranges_and_takes_them(tiny):
     texts = random_texts(50)
     floats = tiny.encode(texts)

@@ -213,8 +213,8 @@ WRONG = [
     ({"prompt_name": "title"}, "no prompt 'title'; it has"),
     ({"prompt": "a", "prompt_name": "query"}, "give either --prompt or --prompt-name"),
     ({"truncate_dim": 25}, "truncate_dim must lie between 1 and 24; got 25"),
-    ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
-    ({"shard_size": 0}, "shard_size must be at least 1; got 0"),
+    ({"batch_size": 0}, "batch_size must be a whole number at least 1; got 0"),
+    ({"shard_size": 0}, "shard_size must be a whole number at least 1; got 0"),
     ({"devices": 3}, "there are 2 devices; got devices 3"),
     ({"max_seq_length": 1000}, "max_seq_length must lie between 2 and 64; got 1000"),
     ({"ranges": Path("/no/ranges.npy"), "precision": "int8"}, "/no/ranges.npy: the ranges cannot"),
@@ -288,7 +288,7 @@ def test_wrong_input_gives_one_line_and_status_2(lines, tmp_path):
     command += ["--output", str(tmp_path / "out"), "--shard-size", "0"]
     result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 2
-    assert result.stderr == "error: shard_size must be at least 1; got 0\n"
+    assert result.stderr == "error: shard_size must be a whole number at least 1; got 0\n"
 
 
 def test_a_hub_like_name_reads_the_embedded_set(encode, tiny, tmp_path):

@@ -339,14 +339,15 @@ WRONG = [
         "there is no column 'body'; the columns are question, answer",
     ),
     ({"corpus_column": "body"}, "there is no column 'body'; the columns are text"),
-    ({"num_negatives": 0}, "num_negatives must be at least 1; got 0"),
+    ({"num_negatives": 0}, "num_negatives must be a whole number at least 1; got 0"),
     (
         {"range_min": 4, "range_max": 5},
         "range_max must be at least range_min + num_negatives, 7; got 5",
     ),
     ({"range_max": 50}, "these filters reach to 50 candidates; raise --candidates to that"),
-    ({"candidates": 0}, "candidates must be at least 1; got 0"),
-    ({"shard_size": 0}, "shard_size must be at least 1; got 0"),
+    ({"candidates": 0}, "candidates must be a whole number at least 1; got 0"),
+    ({"relative_margin": 2.0}, "relative_margin must be a finite number at least 0 and at most 1"),
+    ({"shard_size": 0}, "shard_size must be a whole number at least 1; got 0"),
     (
         {"query_prompt": "a", "query_prompt_name": "b"},
         "give either --query-prompt or --query-prompt-n",

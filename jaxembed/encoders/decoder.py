@@ -29,7 +29,7 @@ from jaxembed.encoders.flax_transformers import (
     load_transformer,
     token_types,
 )
-from jaxembed.encoders.folder import load, transformer_source
+from jaxembed.encoders.folder import load, transformer_folder, transformer_source
 from jaxembed.encoders.parameters import (
     Path_,
     find_parameters,
@@ -78,7 +78,7 @@ def load_decoder(
     Raises:
         EncoderError: an unknown name, a broken folder, or a model that has no Flax decoder.
     """
-    folder = find(name)
+    folder = transformer_folder(find(name))
     read = transformer_source(source, folder)
     if read is not load_transformer:
         encoder = load(folder, dtype=dtype, max_seq_length=max_seq_length, source="jaxembed")

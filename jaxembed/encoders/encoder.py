@@ -16,11 +16,13 @@ from jax.sharding import Sharding
 
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.inference import build_embed, check_texts, progress, quantize_embeddings
-from jaxembed.encoders.modules import Module
+from jaxembed.encoders.modules import ALL_LAYERS, SENTENCE, TOKENS, Module
+from jaxembed.encoders.settings import ROLES
 from jaxembed.encoders.tokenizer import TextTokenizer
+from jaxembed.randomness import row_keys
 from jaxembed.typing import EncodeFn, Params
 
-ROLES = ("query", "document")
+FIRST_MODULE = 2**20  # folded into the keys of modules; a transformer folds its layers' numbers
 MODEL_TOKENS = ("input_ids", "attention_mask", "segment_ids", "positions")
 
 
@@ -166,22 +168,52 @@ class Encoder:
         return save_encoder(self, Path(folder), facts or {})
 
 
-def chain(transformer: EncodeFn, modules: Sequence[tuple[str, Module]]) -> Callable[..., Array]:
+def chain(
+    transformer: EncodeFn,
+    modules: Sequence[tuple[str, Module]],
+    *,
+    writes: str = TOKENS,
+    layers: EncodeFn | None = None,
+    dropout: bool = True,
+) -> Callable[..., Array]:
     """Builds the encode function of a transformer, `[n t d]` or `[n l t d]`, and its modules.
 
-    Of tokens whose rows hold `k` texts each, it gives `[n k d]` or `[n k l d]`.
+    Of tokens whose rows hold `k` texts each, it gives `[n k d]` or `[n k l d]`. The transformer
+    `writes` the features of that name; `layers` computes those of all its layers, for a module that
+    reads them. Without `dropout` a key draws none in the modules.
     """
+    of_layers = any(module.reads == ALL_LAYERS for _, module in modules)
 
     def apply(params: Params, tokens: Any, *, key: Array | None = None) -> Array:
-        def through_modules(features: Array) -> Array:
-            for name, module in modules:
-                features = module(params.get(name, {}), features, tokens)
-            return features.astype(jnp.promote_types(features.dtype, jnp.float32))
+        def through_modules(hidden: Array, all_hidden: Array | None = None) -> Array:
+            features = {writes: hidden, ALL_LAYERS: all_hidden}
+            for index, (name, module) in enumerate(modules):
+                features[module.writes] = module(
+                    params.get(name, {}), features[module.reads], tokens, _keys(keys, index)
+                )
+            embeddings = features[SENTENCE]
+            return embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
 
+        drawn = key is not None and dropout
+        keys = row_keys(key, tokens["input_ids"].shape[0]) if drawn else None
         model_tokens = {name: tokens[name] for name in MODEL_TOKENS if name in tokens}
+        if of_layers:
+            if layers is None:
+                raise EncoderError(
+                    "a model with WeightedLayerPooling has one embedding, none of each layer"
+                )
+            all_hidden = layers(params["transformer"], model_tokens, key=key)
+            return through_modules(all_hidden[:, -1], all_hidden)
         hidden = transformer(params["transformer"], model_tokens, key=key)
         if hidden.ndim == 4:
             return jax.vmap(through_modules, 1, -2)(hidden)
         return through_modules(hidden)
 
     return apply
+
+
+def _keys(keys: Array | None, index: int) -> Array | None:
+    """Returns the keys of a module, one per row, apart from those of the transformer's layers."""
+    if keys is None:
+        return None
+    return jax.vmap(lambda key: jax.random.fold_in(key, FIRST_MODULE + index))(keys)

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxembed.encoders.checkpoint import read_json, write_json, write_tensors
+from jaxembed.encoders.checkpoint import inside, read_json, write_json, write_tensors
 from jaxembed.encoders.encoder import Encoder, chain
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.families import FAMILIES, load_family
 from jaxembed.encoders.finding import find
+from jaxembed.encoders.layout import (
+    Layout,
+    check_encodes,
+    check_no_code,
+    is_causal,
+    read_layout,
+)
 from jaxembed.encoders.model_card import model_card
-from jaxembed.encoders.modules import MODULES, Dense, Module, Pooling
-from jaxembed.encoders.pooling import MODES
+from jaxembed.encoders.modules import ALL_LAYERS, SENTENCE, TOKENS, Modules, Pooling
+from jaxembed.encoders.modules.chain import check_layers, check_mode, pooled_by, read_modules
+from jaxembed.encoders.settings import Settings, read_settings, write_settings
 from jaxembed.encoders.static_embedding import load_static_embedding
 from jaxembed.encoders.tokenizer import load_plain_tokenizer, load_tokenizer
 from jaxembed.encoders.tokenizer_file import UNLIMITED
 from jaxembed.encoders.transformer import Transformer
 from jaxembed.typing import Params
-
-Modules = tuple[tuple[str, Module], ...]  # (folder name, module)
 
 SOURCES = ("auto", "jaxembed", "transformers")
 
@@ -69,55 +74,62 @@ def load(
             layers, or another pooling mode.
     """
     folder = find(name)
-    listing = _read_listing(folder)
-    static = bool(listing) and _kind(listing[0]) == "StaticEmbedding"
+    layout = read_layout(folder)
+    chosen = pooling is not None and not layout.pools()  # a pooling where there was none
+    if not chosen:
+        check_encodes(folder, layout)
+    first = inside(folder, layout.first.path, folder / "modules.json")
     options: dict[str, Any] = {"dtype": dtype, "n_layers": n_layers, "initialize": initialize}
-    if static:
-        transformer = load_static_embedding(folder, listing[0]["path"], **options)
+    if layout.static:
+        transformer = load_static_embedding(folder, layout.first.path, **options)
     else:
-        read = transformer_source(source, folder)
+        check_no_code(first)
+        read = transformer_source(source, first)
         if remat is not None:
             if read is not load_family:
                 raise EncoderError(f"{name}: remat={remat!r} is for the source jaxembed")
             options["remat"] = remat
-        transformer = read(folder, dropout=dropout, **options)
-    modules, params = _read_modules(folder, listing, transformer.width)
-    if pooling is not None:
-        modules = _pooled_by(pooling, modules, folder)
-    if static:
+        transformer = read(first, dropout=dropout, **options)
+    modules, params = _chained(folder, layout, transformer, pooling)
+    if layout.static:
         tokenizer = load_plain_tokenizer(
-            folder / listing[0]["path"],
-            vocabulary=transformer.vocabulary,
-            max_length=max_seq_length,
+            first, vocabulary=transformer.vocabulary, max_length=max_seq_length
         )
     else:
         tokenizer = load_tokenizer(
-            folder,
+            first,
             vocabulary=transformer.vocabulary,
             n_positions=transformer.n_positions,
             max_length=max_seq_length,
             prompt_counts=all(m.include_prompt for _, m in modules if isinstance(m, Pooling)),
         )
-    settings_file = folder / "config_sentence_transformers.json"
-    settings = read_json(settings_file) if settings_file.exists() else {}
-    apply = chain(transformer.apply, modules)
+    settings = Settings() if chosen else read_settings(folder)
+    writes = SENTENCE if layout.static else TOKENS
+    apply = chain(
+        transformer.apply, modules, writes=writes, layers=transformer.all_layers, dropout=dropout
+    )
     return Encoder(
         apply=apply,
-        all_layers=chain(transformer.all_layers, modules),
+        all_layers=chain(transformer.all_layers, modules, writes=writes, dropout=dropout),
         params=jax.device_put({"transformer": transformer.params, **params}),
         tokenizer=tokenizer,
         config=transformer.settings,
         modules=modules,
         tensors=transformer.tensors,
-        prompts=settings.get("prompts") or {},
-        default_prompt_name=settings.get("default_prompt_name"),
-        similarity=settings.get("similarity_fn_name") or "cosine",
+        prompts=settings.prompts,
+        default_prompt_name=settings.default_prompt_name,
+        similarity=settings.similarity,
         name=str(name),
         compiled=jax.jit(apply),
-        truncate_dim=settings.get("truncate_dim"),
+        truncate_dim=settings.truncate_dim,
         packs=transformer.packs,
         published_type=transformer.published_type,
     )
+
+
+def transformer_folder(folder: Path) -> Path:
+    """Returns where the transformer of a model folder lies: itself, or a folder in it."""
+    return inside(folder, read_layout(folder).first.path, folder / "modules.json")
 
 
 def transformer_source(source: str, folder: Path) -> Callable[..., Transformer]:
@@ -170,80 +182,27 @@ def save_encoder(encoder: Encoder, folder: Path, facts: Mapping[str, Any]) -> Pa
             for index, (path, published_type) in enumerate(chained)
         ],
     )
-    write_json(
-        partial / "config_sentence_transformers.json",
-        {
-            "prompts": dict(encoder.prompts),
-            "default_prompt_name": encoder.default_prompt_name,
-            "similarity_fn_name": encoder.similarity,
-            **({} if encoder.truncate_dim is None else {"truncate_dim": encoder.truncate_dim}),
-        },
+    settings = Settings(
+        encoder.prompts, encoder.default_prompt_name, encoder.similarity, encoder.truncate_dim
     )
+    write_settings(partial, settings)
     (partial / "README.md").write_text(model_card(encoder, facts), encoding="utf-8")
     if folder.exists():
         shutil.rmtree(folder)
     return partial.rename(folder)
 
 
-def _read_listing(folder: Path) -> list[dict[str, str]]:
-    """Reads modules.json; without it, returns what Model2Vec would write there, or no modules."""
-    listing = folder / "modules.json"
-    if listing.exists():
-        return read_json(listing)
-    settings = read_json(folder / "config.json")
-    if settings.get("model_type") != "model2vec":
-        return []
-    static = [{"path": "", "type": "StaticEmbedding"}]
-    return static + [{"path": "1_Normalize", "type": "Normalize"}] * bool(settings.get("normalize"))
-
-
-def _kind(entry: Mapping[str, str]) -> str:
-    return entry["type"].rpartition(".")[2]
-
-
-def _read_modules(
-    folder: Path, listing: Sequence[Mapping[str, str]], width: int
+def _chained(
+    folder: Path, layout: Layout, transformer: Transformer, pooling: str | None
 ) -> tuple[Modules, dict[str, Params]]:
-    """Reads the modules behind the first one; if none are listed it is mean pooling."""
-    if not listing:
-        return (("1_Pooling", Pooling(width=width)),), {}
-    first, *others = listing
-    static = _kind(first) == "StaticEmbedding"
-    if not static and (_kind(first) != "Transformer" or first["path"]):
-        raise EncoderError(
-            f"{folder}: the first module must be a Transformer or a StaticEmbedding;"
-            f" got {first['type']}"
-        )
-    modules: list[tuple[str, Module]] = []
-    params: dict[str, Params] = {}
-    for entry in others:
-        kind = _kind(entry)
-        if kind not in MODULES:
-            raise EncoderError(
-                f"{folder}: the module {entry['type']} is not supported; only {list(MODULES)} are"
-            )
-        if static and kind == "Pooling":
-            raise EncoderError(f"{folder}: a StaticEmbedding leaves no tokens for a Pooling module")
-        module, module_params = MODULES[kind].read(folder / entry["path"])
-        modules.append((entry["path"], module))
-        if module_params:
-            params[entry["path"]] = module_params
-    return tuple(modules), params
-
-
-def _pooled_by(mode: str, modules: Modules, folder: Path) -> Modules:
-    """Returns the modules with another mode of pooling."""
-    if mode not in MODES:
-        raise EncoderError(f"{folder}: pooling must be one of {list(MODES)}; got {mode!r}")
-    joined = [len(module.modes) for _, module in modules if isinstance(module, Pooling)]
-    if not joined:
-        raise EncoderError(f"{folder}: pooling {mode!r} needs a Pooling module; there is none")
-    if joined != [1] and any(isinstance(module, Dense) for _, module in modules):
-        raise EncoderError(
-            f"{folder}: the Dense module is made for {joined[0]} pooling modes joined;"
-            f" {mode!r} alone does not fit it"
-        )
-    return tuple(
-        (name, replace(module, modes=(mode,)) if isinstance(module, Pooling) else module)
-        for name, module in modules
-    )
+    """Reads the modules behind the first one; if none are listed they are those of a default."""
+    width = transformer.width
+    if not layout.others and not layout.static:
+        mode = pooling or ("lasttoken" if is_causal(folder) else "mean")
+        check_mode(mode, folder)
+        return (("1_Pooling", Pooling((mode,), width=width)),), {}
+    widths = {SENTENCE: width} if layout.static else {TOKENS: width, ALL_LAYERS: width}
+    entries = [(entry.path, entry.kind) for entry in layout.others or ()]
+    modules, params = read_modules(folder, entries, widths)
+    check_layers(folder, modules, transformer.settings)
+    return (modules if pooling is None else pooled_by(pooling, modules, folder)), params

@@ -166,11 +166,12 @@ def test_one_pooling_for_a_dense_module_made_for_two():
         jaxembed.load(TINY, pooling="cls")
 
 
-def test_a_pooling_for_a_model_that_does_not_pool(folder):
+def test_a_pooling_for_a_model_that_does_not_pool(folder, tmp_path):
     modules = json.loads((folder / "modules.json").read_text())
     (folder / "modules.json").write_text(json.dumps(modules[:1]))
-    with pytest.raises(EncoderError, match="'cls' needs a Pooling module; there is none"):
-        jaxembed.load(folder, pooling="cls")
+    pooled = jaxembed.load(folder, pooling="cls")
+    assert pooled.modules == (("1_Pooling", Pooling(("cls",), width=32)),)
+    saved_again(pooled, tmp_path / "saved")
 
 
 def test_drawn_weights_need_no_file_and_keep_those_of_the_modules(encoder, folder):

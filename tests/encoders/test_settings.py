@@ -55,3 +55,45 @@ def test_the_prompt_of_a_role_is_the_one_of_its_name(folder):
     assert [encoder.prompt_for(role) for role in ("query", "document")] == ["ask: ", ""]
     with pytest.raises(EncoderError, match="role must be one of query, document; got 'passage'"):
         encoder.prompt_for("passage")
+
+
+@pytest.mark.parametrize("name", ["dot", "euclidean", "manhattan", "cosine"])
+def test_every_similarity_is_read_and_saved(folder, tmp_path, name):
+    edit(folder / SETTINGS, similarity_fn_name=name)
+    encoder = jaxembed.load(folder)
+    assert encoder.similarity == name
+    assert jaxembed.load(encoder.save(tmp_path / "saved")).similarity == name
+
+
+def test_a_prompt_that_is_null_or_default_is_empty(folder):
+    edit(folder / SETTINGS, prompts={"query": "ask: ", "title": None}, default_prompt_name=None)
+    assert jaxembed.load(folder).prompt("title") == ""
+    edit(folder / SETTINGS, prompts={"query": "ask: "}, default_prompt_name="document")
+    assert jaxembed.load(folder).prompt(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"truncate_dim": 0}, "truncate_dim must be a whole number at least 1 or null; got 0"),
+        ({"truncate_dim": "8"}, 'truncate_dim must be .*; got "8"'),
+        ({"similarity_fn_name": "maxsim"}, 'must be one of "cosine", "dot", .*; got "maxsim"'),
+        ({"similarity_fn_name": ["dot"]}, r'similarity_fn_name must be .*; got \["dot"\]'),
+        ({"prompts": ["query: "]}, r'prompts must be an object or null; got \["query: "\]'),
+        ({"prompts": {"query": 3}}, r"prompts.query must be a text or null; got 3"),
+        ({"default_prompt_name": "title"}, "'title' is none of the prompts"),
+        ({"default_prompt_name": 1}, "default_prompt_name must be a text or null; got 1"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_settings_are_refused_by_file_and_key(folder, changes, message):
+    edit(folder / SETTINGS, **changes)
+    with pytest.raises(EncoderError, match=rf"{SETTINGS}: .*{message}"):
+        jaxembed.load(folder)
+
+
+def test_a_setting_that_is_not_known_is_named_in_one_line(folder, caplog):
+    edit(folder / SETTINGS, query_prefix="[Q] ", skiplist_words=None)
+    jaxembed.load(folder)
+    (line,) = caplog.messages
+    assert line.endswith(f"{SETTINGS}: not known and not used: 'query_prefix'")

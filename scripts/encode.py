@@ -52,12 +52,15 @@ class Config:
     """The split of a set that has several."""
 
     # What is computed
+    role: Literal["query", "document"] | None = None
+    """What the texts are, for models with a prompt of this name; if not given, the texts have the
+    model's default prompt, if there is one."""
     prompt_name: str | None = None
     """Name of one of the model's prompts."""
     prompt: str | None = None
-    """What to put in front of every text instead."""
+    """What to put in front of every text instead; "" is nothing."""
     truncate_dim: Count | None = None
-    """Keeps the first so many features."""
+    """Keeps the first so many features; as many as the model says if not given."""
     normalize: bool = False
     """To unit length."""
     precision: Literal["float32", "int8", "uint8", "binary", "ubinary"] = "float32"
@@ -92,9 +95,12 @@ class Config:
 
 # What may differ between a run and its continuation.
 FREE = (
-    *("output", "data", "split", "batch_size", "devices", "cache", "prompt_name"),
+    *("output", "data", "split", "batch_size", "devices", "cache", "role", "prompt_name"),
     *("packing", "encoder_source"),
 )
+
+
+OF_PROMPT = ("prompt", "prompt_name", "role")
 
 
 def main(config: Config) -> int:
@@ -111,7 +117,7 @@ def main(config: Config) -> int:
         max_seq_length=config.max_seq_length,
         source=config.encoder_source,
     )
-    prompt = encoder.prompt(config.prompt_name) if config.prompt is None else config.prompt
+    prompt = prompt_of(config, encoder)
     given = read_ranges(config)
     options = {
         "prompt": prompt,
@@ -194,10 +200,28 @@ def check(config: Config) -> None:
         raise ConfigError("--data names no file")
     if config.devices is not None and config.devices > len(jax.devices()):
         raise ConfigError(f"there are {len(jax.devices())} devices; got devices {config.devices}")
-    if config.prompt is not None and config.prompt_name is not None:
-        raise ConfigError("give either --prompt or --prompt-name")
+    named = [name for name in OF_PROMPT if getattr(config, name) is not None]
+    if len(named) > 1:
+        flags = " or ".join(f"--{name.replace('_', '-')}" for name in named)
+        raise ConfigError(f"give either {flags}")
     if config.output.exists() and not config.output.is_dir():
         raise ConfigError(f"{config.output} is a file; choose another --output")
+
+
+def prompt_of(config: Config, encoder: Encoder) -> str:
+    """Returns what stands before the texts, and says so if the model has prompts."""
+    if config.prompt is not None:
+        return config.prompt
+    role = config.role
+    prompt = encoder.prompt(config.prompt_name) if role is None else encoder.prompt_for(role)
+    names = [name for name, text in encoder.prompts.items() if text]
+    if names and config.prompt_name is None:
+        used = next((f'"{name}"' for name in names if encoder.prompts[name] == prompt), "none")
+        say(
+            f"prompt: {used}; the model has {', '.join(map(repr, names))};"
+            ' --role, --prompt-name or --prompt says which, --prompt "" none'
+        )
+    return prompt
 
 
 def open_rows(config: Config) -> Rows:

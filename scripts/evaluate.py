@@ -19,16 +19,18 @@ import numpy as np
 import tyro
 from command import command
 from config import ConfigError
+from prompts import model_prompts
 from results import versions, write_json
 from rich.table import Table
 from scores import labelled_pairs, plot_dims, plot_scores
-from suites import open_suite
+from suites import open_suite, similarity_line
 
 from jaxembed.console import Console
 from jaxembed.encoders import Encoder, load
 from jaxembed.encoders.inference import quantize_embeddings
 from jaxembed.evaluators import Evaluator, at_dims, at_precisions
 from jaxembed.metrics import collapse, embedding_health
+from jaxembed.search import Similarity
 from jaxembed.settings import Count, check_fields
 
 Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
@@ -56,9 +58,14 @@ class Config:
     """The metrics that the table shows; the main ones if empty. The JSON file has all."""
 
     query_prompt: str | None = None
-    """Name of the model's prompt for queries."""
+    """Name of the model's prompt for queries; "query", if it has one, if not given."""
     document_prompt: str | None = None
-    """Name of the model's prompt for all other texts."""
+    """Name of its prompt for all other texts; if not given, "document" for documents, and the
+    default one for texts that are neither."""
+    no_prompts: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Uses none of the model's prompts but those that are named."""
+    similarity: Similarity | None = None
+    """What compares embeddings, where a .toml suite does not say; the model's own if not given."""
     max_seq_length: Count | None = None
     """Tokens that are kept of a text; the model's own limit if not given."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -81,14 +88,18 @@ def main(config: Config) -> int:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if config.output is not None and config.output.exists() and not config.output.is_dir():
         raise ConfigError(f"{config.output} is a file; choose another --output")
-    evaluator = open_suite(config.suite, columns=config.columns)
     encoder = load(
         config.model,
         dtype=config.dtype,
         max_seq_length=config.max_seq_length,
         source=config.encoder_source,
     )
+    similarity = config.similarity or encoder.similarity
+    evaluator = open_suite(config.suite, columns=config.columns, similarity=similarity)
     embed = Embedding(encoder, config)
+    for line in (embed.prompts.line(), similarity_line(encoder, similarity)):
+        if line:
+            print(line, flush=True)
     begin = time.perf_counter()
     values = evaluator.evaluate(embed)
     if config.dims:
@@ -110,15 +121,18 @@ class Embedding:
 
     def __init__(self, encoder: Encoder, config: Config) -> None:
         self.encoder, self.config = encoder, config
-        for name in (config.query_prompt, config.document_prompt):
-            encoder.prompt(name)
+        self.prompts = model_prompts(
+            encoder,
+            query=config.query_prompt,
+            document=config.document_prompt,
+            disabled=config.no_prompts,
+        )
         self._rows: dict[tuple[str, str], np.ndarray] = {}
         self.n_texts = 0
 
     def __call__(self, texts: list[str], *, role: str | None) -> np.ndarray:
         config = self.config
-        name = config.query_prompt if role == "query" else config.document_prompt
-        prompt = self.encoder.prompt(name)
+        prompt = self.prompts[role]
         if new := list(dict.fromkeys(text for text in texts if (prompt, text) not in self._rows)):
             embeddings = self.encoder.encode(
                 new,
@@ -185,6 +199,8 @@ def write(
         "model": config.model,
         "metrics": values,
         "main_metric": evaluator.main_metric,
+        "prompts": {str(role): prompt for role, prompt in embed.prompts.texts.items()},
+        "similarity": config.similarity or embed.encoder.similarity,
         "health": health,
         "texts": embed.n_texts,
         "seconds": seconds,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
+
+from jaxembed.search import Similarity
 from jaxembed.settings import Count, Positive
 
 Texts = tuple[str, ...]
@@ -26,9 +29,16 @@ class KeepingFlags:
     evaluate_every: Positive = 60
     """Steps between evaluations; below 1, a share of all steps."""
     query_prompt: str | None = None
-    """Name of the model's prompt for queries (the first text column)."""
+    """Name of the model's prompt for queries (the first text column). If not given, evaluations use
+    its prompt "query", if it has one, and the training the default one, if there is one."""
     document_prompt: str | None = None
-    """Name of the model's prompt for documents (the other text columns)."""
+    """Name of the model's prompt for documents (the other text columns). If not given, evaluations
+    use its prompt "document", if it has one, and the training the default one."""
+    no_prompts: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Evaluates with none of the model's prompts but those that are named."""
+    similarity: Similarity | None = None
+    """What compares embeddings in evaluations, where a .toml suite does not say; the model's own if
+    not given."""
     metric: str | None = None
     """The metric that ranks checkpoints, greatest first; the evaluation's main one if not given."""
     early_stopping: Count | None = None

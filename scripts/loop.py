@@ -107,7 +107,7 @@ class Loop:
 
         def embed(texts: list[str], *, role: str | None) -> Any:
             own = texts[hosts.index :: hosts.count]
-            embeddings = current.encode(own, prompt=self.training.prompt(role))
+            embeddings = current.encode(own, prompt=self.training.prompts[role])
             return join_rows(embeddings, len(texts))
 
         values = self.measuring.evaluate(embed, self.screen.say)

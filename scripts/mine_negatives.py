@@ -29,14 +29,16 @@ from mined_rows import MinedRows, check_names
 from mining_flags import Config, check
 from mining_inputs import open_sides, open_texts
 from mining_report import plot, show, statistics
-from mining_search import Pace, Side, say, search, shards_of
+from mining_search import Compared, Pace, say, search, shards_of
 from pairs import Pairs
 from results import versions
+from vectors import Vectors
 
 from jaxembed.mining import Mined, mine
+from jaxembed.search import Similarity
 
 # What the search depends on. Filters, and what is written, may change without another one.
-OF_THE_SEARCH = ("similarity", "candidates", "max_seq_length", "dtype", "shard_size")
+OF_THE_SEARCH = ("candidates", "max_seq_length", "dtype", "shard_size")
 
 
 def main(config: Config) -> int:
@@ -62,13 +64,17 @@ def main(config: Config) -> int:
     # Embeddings, then candidates, shard by shard
     size = config.shard_size
     if missing:
-        vectors = [
-            (queries.vectors(manifest, size), documents.vectors(manifest, size))
-            for queries, documents in sides
+        vectors: list[tuple[Vectors, Vectors, Similarity]] = [
+            (
+                each.queries.vectors(manifest, size),
+                each.documents.vectors(manifest, size),
+                each.similarity,
+            )
+            for each in sides
         ]
         pace = Pace("queries", len(pairs.queries), missing)
         for name, shard in missing.items():
-            found = search(pairs, shard, vectors, k=config.candidates, similarity=config.similarity)
+            found = search(pairs, shard, vectors, k=config.candidates)
             manifest.write(name, partial(np.savez, **found))
             pace(name, shard)
 
@@ -77,16 +83,18 @@ def main(config: Config) -> int:
     return 0
 
 
-def identity(config: Config, pairs: Pairs, sides: Sequence[tuple[Side, Side]]) -> dict[str, Any]:
+def identity(config: Config, pairs: Pairs, sides: Sequence[Compared]) -> dict[str, Any]:
     """Collects all that the candidates depend on."""
     facts = {name: getattr(config, name) for name in (*OF_THE_SEARCH, "rescore")}
-    for role, both in zip(("model", "rescore"), sides, strict=False):
-        encoder = both[0].encoder
+    for role, each in zip(("model", "rescore"), sides, strict=False):
+        encoder = each.queries.encoder
+        facts[f"{role}_similarity"] = each.similarity
         facts[role] = encoder and encoder.name
         facts[f"{role}_fingerprint"] = encoder and fingerprint(jax.tree.leaves(encoder.params))
-        for side in both:
+        for side in (each.queries, each.documents):
             facts[f"prompt of {side.name}"] = encoder and side.options["prompt"]
             facts[f"dimension of {side.name}"] = side.size
+            facts[f"length 1 of {side.name}"] = side.normalize
     files = (*config.embeddings_of_queries, *config.embeddings_of_corpus)
     return {
         **facts,

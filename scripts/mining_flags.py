@@ -12,6 +12,7 @@ from config import ConfigError
 from mined_rows import Format
 
 from jaxembed.mining import Filters
+from jaxembed.search import Similarity
 from jaxembed.settings import Count, Natural, Seed, Share, check_fields
 
 KINDS = (".parquet", ".jsonl")
@@ -49,7 +50,11 @@ class Config:
     """Files .npy, as encode.py writes them, with a row for each row of the data."""
     embeddings_of_corpus: tuple[str, ...] = ()
     """The same for each row of the corpus; without --corpus, of the answers of the data."""
-    similarity: Literal["cosine", "dot"] = "cosine"
+    similarity: Similarity | None = None
+    """What compares embeddings; the model's own if not given, and cosine without a model."""
+    normalize: bool = True
+    """Scales embeddings to length 1 before, as sentence-transformers' miner does: dot products are
+    cosines then. --no-normalize compares them as they are."""
     candidates: Count = 100
     """How many documents are searched for a query, most similar first, and kept."""
     rescore: str | None = None
@@ -84,17 +89,19 @@ class Config:
 
     # How texts are encoded
     query_prompt_name: str | None = None
-    """Name of the model's prompt for queries."""
+    """Name of the model's prompt for queries; "query", if it has one, if not given."""
     query_prompt: str | None = None
     """What to put in front of queries instead."""
     document_prompt_name: str | None = None
-    """Name of the model's prompt for documents."""
+    """Name of the model's prompt for documents; "document", if it has one, if not given."""
     document_prompt: str | None = None
     """What to put in front of documents instead."""
+    no_prompts: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Uses no prompts of the models but those that are named."""
     rescore_prompts: tuple[str, str] | None = None
-    """What to put in front of queries and of documents for the second model."""
+    """What to put in front of queries and of documents for the second model instead of its own."""
     truncate_dim: Count | None = None
-    """Keeps the first so many features."""
+    """Keeps the first so many features; as many as the model says if not given."""
     max_seq_length: Count | None = None
     """Tokens that are kept of a text; the model's own limit if not given."""
     dtype: Literal["float32", "bfloat16"] = "float32"

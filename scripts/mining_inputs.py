@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -9,12 +10,14 @@ import datasets
 import numpy as np
 from config import ConfigError
 from mining_flags import Config
-from mining_search import Side, is_stored, say
+from mining_search import Compared, Side, is_stored, say
 from pairs import Column, Pairs, open_pairs
+from prompts import model_prompts
 from vectors import open_stored
 
 from jaxembed.data import bind_columns, open_dataset
 from jaxembed.encoders import Encoder, load
+from jaxembed.search import Similarity, check_similarity
 from jaxembed.typing import Roles
 
 
@@ -51,21 +54,24 @@ def one_or_all(names: tuple[str, ...]) -> Any:
     return names[0] if len(names) == 1 else list(names)
 
 
-def open_sides(config: Config, pairs: Pairs) -> list[tuple[Side, Side]]:
+def open_sides(config: Config, pairs: Pairs) -> list[Compared]:
     """Opens what gives queries and documents their embeddings; with --rescore, twice."""
     texts = {"queries": pairs.queries, "documents": pairs.documents}
     files = {"queries": config.embeddings_of_queries, "documents": config.embeddings_of_corpus}
     flags = {"queries": "--embeddings-of-queries", "documents": "--embeddings-of-corpus"}
     stored = {name: open_stored(flags[name], files[name], texts[name]) for name in texts}
-    shared = {"batch_size": config.batch_size, "packing": config.packing}
+    options = {"batch_size": config.batch_size, "packing": config.packing}
 
-    encoder = None
-    if config.model is not None and not all(is_stored(texts[n], stored[n]) for n in texts):
-        encoder = open_encoder(config, config.model)
-    options = {**shared, "truncate_dim": config.truncate_dim}
+    named = None if config.model is None else open_encoder(config, config.model)
+    encoder = None if all(is_stored(texts[n], stored[n]) for n in texts) else named
     prompts = prompts_of(config, encoder)
+    similarity, normalize = similarity_of(config, named)
     queries, documents = (
-        Side(name, texts[name], stored[name], encoder, {**options, "prompt": prompts[name]})
+        Side(
+            *(name, texts[name], stored[name], encoder),
+            {**options, "truncate_dim": config.truncate_dim, "prompt": prompts[name]},
+            normalize,
+        )
         for name in texts
     )
     if queries.size != documents.size:
@@ -73,16 +79,21 @@ def open_sides(config: Config, pairs: Pairs) -> list[tuple[Side, Side]]:
             f"the embeddings of queries have {queries.size} features, those of documents"
             f" {documents.size}"
         )
-    sides = [(queries, documents)]
+    sides = [Compared(queries, documents, similarity)]
     if config.rescore is not None:
         second = open_encoder(config, config.rescore)
-        usual = second.prompt(None)
-        its_prompts = config.rescore_prompts or (usual, usual)
+        usual = model_prompts(second, disabled=config.no_prompts)
+        its_prompts = config.rescore_prompts or (usual["query"], usual["document"])
+        similarity, normalize = similarity_of(config, second)
         queries, documents = (
-            Side(f"rescore-{name}", texts[name], [], second, {**shared, "prompt": prompt})
+            Side(
+                *(f"rescore-{name}", texts[name], [], second),
+                {**options, "prompt": prompt},
+                normalize,
+            )
             for name, prompt in zip(texts, its_prompts, strict=True)
         )
-        sides.append((queries, documents))
+        sides.append(Compared(queries, documents, similarity))
     return sides
 
 
@@ -99,8 +110,27 @@ def prompts_of(config: Config, encoder: Encoder | None) -> dict[str, str]:
     """Returns what stands before queries and documents; nothing if none are encoded."""
     if encoder is None:
         return {"queries": "", "documents": ""}
-    query, document = config.query_prompt, config.document_prompt
-    return {
-        "queries": encoder.prompt(config.query_prompt_name) if query is None else query,
-        "documents": encoder.prompt(config.document_prompt_name) if document is None else document,
-    }
+    found = model_prompts(
+        encoder,
+        query=config.query_prompt_name,
+        document=config.document_prompt_name,
+        disabled=config.no_prompts,
+    )
+    given = {"query": config.query_prompt, "document": config.document_prompt}
+    texts = {role: found[role] if text is None else text for role, text in given.items()}
+    found = dataclasses.replace(found, texts=texts)
+    if line := found.line():
+        say(line)
+    return {"queries": found["query"], "documents": found["document"]}
+
+
+def similarity_of(config: Config, encoder: Encoder | None) -> tuple[Similarity, bool]:
+    """Returns what compares the embeddings of a model, and whether they are scaled to length 1."""
+    own = "cosine" if encoder is None else encoder.similarity
+    similarity: Any = config.similarity or own
+    check_similarity(similarity)
+    if similarity == "cosine":
+        return similarity, False
+    length = "of length 1; --no-normalize: as they are" if config.normalize else "as they are"
+    say(f"similarity: {similarity} of embeddings {length}")
+    return similarity, config.normalize

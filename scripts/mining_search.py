@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from config import ConfigError
@@ -35,6 +35,7 @@ class Side:
     stored: Sequence[np.ndarray]
     encoder: Encoder | None
     options: Mapping[str, Any] = field(default_factory=dict)
+    normalize: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what lacks embeddings, or has some of another size than the model's."""
@@ -82,7 +83,15 @@ class Side:
         encoded = [np.load(manifest.folder / name, mmap_mode="r") for name in shards]
         behind = sum(map(len, self.stored)) + np.arange(n - first)
         rows = np.concatenate([self.texts.rows[:first], behind])
-        return Vectors([*self.stored, *encoded], rows)
+        return Vectors([*self.stored, *encoded], rows, self.normalize)
+
+
+class Compared(NamedTuple):
+    """The queries and the documents of a model, or stored ones, and what compares them."""
+
+    queries: Side
+    documents: Side
+    similarity: Similarity
 
 
 def n_stored(texts: Texts, stored: Sequence[np.ndarray]) -> int:
@@ -98,15 +107,14 @@ def is_stored(texts: Texts, stored: Sequence[np.ndarray]) -> bool:
 def search(
     pairs: Pairs,
     queries: range,
-    embeddings: Sequence[tuple[Vectors, Vectors]],
+    embeddings: Sequence[tuple[Vectors, Vectors, Similarity]],
     *,
     k: int,
-    similarity: Similarity,
 ) -> dict[str, np.ndarray]:
     """Finds the documents most similar to each query that are no answers to it, best first.
 
-    `embeddings` are those of all queries and all documents, by the model that searches, and by a
-    second one, if its scores are to take the place of the first one's.
+    `embeddings` are those of all queries and all documents, and what compares them: by the model
+    that searches, and by a second one, if its scores are to take the place of the first one's.
 
     Returns `candidates` `[n k]`, -1 where there are fewer; their `scores`; and `positive_scores`,
     those of the answers, query by query.
@@ -114,7 +122,7 @@ def search(
     Raises:
         ConfigError: a similarity is not a number.
     """
-    vectors, documents = embeddings[0]
+    vectors, documents, similarity = embeddings[0]
     step = max(1, EXCLUDED // pairs.most_answers(queries))
     found = []
     for start in range(0, len(queries), step):
@@ -129,7 +137,7 @@ def search(
             )
         )
     scores, candidates = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-    vectors, documents = embeddings[-1]
+    vectors, documents, similarity = embeddings[-1]
     if len(embeddings) > 1:
         there = candidates >= 0
         rows = queries.start + np.nonzero(there)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from config import Config, ConfigError
 from tables import read_tables
 
 from jaxembed.data import Rows, bind_columns, open_dataset, wordnet_gloss_retrieval
+from jaxembed.encoders import Encoder
 from jaxembed.evaluators import (
     BinaryClassificationEvaluator,
     ClassificationEvaluator,
@@ -167,19 +168,41 @@ KINDS: dict[str, Callable[[Source], Evaluator]] = {
 }
 
 
-def open_evaluation(config: Config) -> Evaluator | None:
-    """Opens what a run measures its model on; None if nothing."""
+# The kinds that compare by any similarity, and their option; the others have one of their own.
+SIMILARITY = {
+    **dict.fromkeys(("similarity", "triplet", "retrieval", "reranking", "nano_beir"), "similarity"),
+    "binary_classification": "similarities",
+}
+
+
+def open_evaluation(config: Config, similarity: str = "cosine") -> Evaluator | None:
+    """Opens what a run measures its model on, compared by `similarity`; None if nothing."""
     given = config.evaluate
     if given == ("auto",):
         embedded = config.data == (EMBEDDED,) and config.tasks is None
         given = (EMBEDDED,) if embedded else ()
     if given in ((), ("none",)):
         return None
-    return open_suite(given, columns=config.evaluate_columns)
+    similarity = config.similarity or similarity
+    return open_suite(given, columns=config.evaluate_columns, similarity=similarity)
 
 
-def open_suite(given: Sequence[str], *, columns: Sequence[str] = ()) -> Evaluator:
+def similarity_line(encoder: Encoder, similarity: str) -> str:
+    """Names the similarity in one line, unless it is cosine, which is usual, and the model's."""
+    if similarity == encoder.similarity == "cosine":
+        return ""
+    origin = "the model's own" if similarity == encoder.similarity else "of --similarity"
+    return f"similarity: {similarity}, {origin}"
+
+
+def open_suite(
+    given: Sequence[str], *, columns: Sequence[str] = (), similarity: str = "cosine"
+) -> Evaluator:
     """Opens files, folders, KIND:FILE and .toml suites as one evaluator.
+
+    Args:
+        columns: of files, by role.
+        similarity: of evaluations that do not say theirs.
 
     Raises:
         ValueError: one that cannot be opened, a kind that is none, or two of one name.
@@ -188,14 +211,16 @@ def open_suite(given: Sequence[str], *, columns: Sequence[str] = ()) -> Evaluato
     for item in given:
         path = Path(item).expanduser()
         if path.suffix == ".toml":
-            found = {name: _open(kind, source) for name, kind, source in read_suite(path)}
+            found = {
+                name: _open(kind, source, similarity) for name, kind, source in read_suite(path)
+            }
         else:
             kind, _, rest = item.partition(":")
             kind, data = (kind, rest) if kind in KINDS else (_kind_of(item), item)
             if not data and kind != "nano_beir":
                 raise ConfigError(f"--evaluate {item} names no file")
             source = Source(data, columns=",".join(columns) or None)
-            found = {Path(data).stem or kind: _open(kind, source)}
+            found = {Path(data).stem or kind: _open(kind, source, similarity)}
         for name, evaluator in found.items():
             if name in evaluators:
                 raise ConfigError(
@@ -236,7 +261,10 @@ def _kind_of(data: str) -> str:
     return "similarity"
 
 
-def _open(kind: str, source: Source) -> Evaluator:
+def _open(kind: str, source: Source, similarity: str) -> Evaluator:
+    if option := SIMILARITY.get(kind):
+        usual = (similarity,) if option == "similarities" else similarity
+        source = replace(source, options={option: usual, **source.options})
     try:
         return KINDS[kind](source)
     except TypeError as error:  # an option that the evaluator does not have

@@ -66,7 +66,7 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     mesh = make_mesh(fsdp=config.fsdp or 1, tensor=config.tensor or 1)
     training = open_training(config, mesh)
     steps, output = training.steps, config.output
-    evaluator = open_evaluation(config)
+    evaluator = open_evaluation(config, training.encoder.similarity)
     measuring = Measuring(config, evaluator, steps)
     check_average(config, measuring, steps)
     hosts.agree({**training.fingerprints, "devices": describe(jax.local_devices())})
@@ -103,6 +103,8 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     for name, facts in training.facts.items():
         for line in facts.lines():
             screen.say(f"  {name + ': ' if name else ''}{line}")
+    for line in training.lines(evaluated=evaluator is not None):
+        screen.say(f"  {line}")
     if start:
         screen.say(f"goes on after step {start}")
 

@@ -14,6 +14,8 @@ from inputs import fingerprint, open_tasks
 from jax import Array
 from jax.sharding import Mesh
 from measuring import HEALTHY
+from prompts import Prompts, model_prompts, training_line
+from suites import similarity_line
 
 from jaxembed.data import DataFacts, Shards
 from jaxembed.encoders import Encoder, tensor_axis
@@ -104,14 +106,30 @@ class Training:
             "frozen_fingerprint": fingerprint(jax.tree.leaves(networks.frozen_params)),
         }
 
-    def prompt(self, role: str | None) -> str:
-        """Returns what stands before texts that are evaluated: queries are like the first texts."""
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The prompts of evaluated texts; queries have those that flags give the first texts."""
         config = self.config
-        name = config.query_prompt if role == "query" else config.document_prompt
+        found = model_prompts(
+            self.encoder,
+            query=config.query_prompt,
+            document=config.document_prompt,
+            disabled=config.no_prompts,
+        )
         before = dict(prompt.split("=", 1) for prompt in config.prompts)
         first, *others = next(iter(self.tasks.tasks.values())).rows.text_roles
-        same = first if role == "query" or not others else others[0]
-        return before.get(same) or self.encoder.prompt(name)
+        document = before.get(others[0] if others else first)
+        given = {"query": before.get(first), "document": document, None: document}
+        texts = {role: given[role] or text for role, text in found.texts.items()}
+        return dataclasses.replace(found, texts=texts)
+
+    def lines(self, evaluated: bool) -> list[str]:
+        """Says which prompts and which similarity are used, as far as there is anything to say."""
+        found = [training_line(self.encoder, task, name) for name, task in self.tasks.tasks.items()]
+        if evaluated:
+            similarity = self.config.similarity or self.encoder.similarity
+            found += [self.prompts.line(), similarity_line(self.encoder, similarity)]
+        return [line for line in found if line]
 
     @cached_property
     def facts(self) -> dict[str, DataFacts]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +11,18 @@ import numpy as np
 from config import ConfigError
 from pairs import Texts
 
+from jaxembed.search import Similarity
+
 PAIRS = 8192  # pairs that are compared at once
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Chosen rows of arrays `[n d]`; only those that are asked for are read."""
+    """Chosen rows of arrays `[n d]`; only those that are asked for are read, at length 1 if so."""
 
     parts: Sequence[np.ndarray]
     rows: np.ndarray
+    normalize: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -37,7 +40,7 @@ class Vectors:
             here = (rows >= start) & (rows < start + len(part))
             if here.any():
                 vectors[here] = part[rows[here] - start]
-        return vectors
+        return unit(vectors.astype(np.float32)) if self.normalize else vectors
 
 
 def open_stored(flag: str, files: Sequence[str], texts: Texts) -> list[np.ndarray]:
@@ -65,21 +68,27 @@ def open_stored(flag: str, files: Sequence[str], texts: Texts) -> list[np.ndarra
     return parts
 
 
+PAIRED: Mapping[Similarity, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "cosine": lambda x, y: np.einsum("nd,nd->n", unit(x), unit(y)),
+    "dot": lambda x, y: np.einsum("nd,nd->n", x, y),
+    "euclidean": lambda x, y: -np.linalg.norm(x - y, axis=1),
+    "manhattan": lambda x, y: -np.abs(x - y).sum(axis=1),
+}
+
+
 def pair_scores(
     queries: Vectors,
     documents: Vectors,
     left: np.ndarray,
     right: np.ndarray,
-    similarity: str,
+    similarity: Similarity,
 ) -> np.ndarray:
     """Computes the similarities of chosen queries with chosen documents, pair by pair."""
     scores = np.empty(len(left), np.float32)
     for start in range(0, len(left), PAIRS):
         part = slice(start, start + PAIRS)
         x, y = queries[left[part]].astype(np.float32), documents[right[part]].astype(np.float32)
-        if similarity == "cosine":
-            x, y = unit(x), unit(y)
-        scores[part] = np.einsum("nd,nd->n", x, y)
+        scores[part] = PAIRED[similarity](x, y)
     return scores
 
 

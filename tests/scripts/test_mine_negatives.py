@@ -182,6 +182,7 @@ def test_the_output_is_what_a_training_reads(mine, golden, tmp_path):
 
 def test_scores_of_a_second_model_decide(mine, tiny, pairs, tmp_path):
     flags = {"model": str(TINY), "data": pairs, "candidates": 6, "output_format": "scored"}
+    flags["no_prompts"] = True
     prompts = ("query: ", "")
     mine(**flags, output=tmp_path / "mined", rescore=str(TINY), rescore_prompts=prompts)
     queries = list(dict.fromkeys(q for q, _ in PAIRS))
@@ -426,7 +427,7 @@ def test_another_search_in_the_same_output_and_someones_file_are_refused(mine, g
     opposite = saved(tmp_path.parent / "opposite.npy", opposite)
     for changed, message in [
         ({"candidates": 30}, "was begun with candidates 40, this run has 30; give the same"),
-        ({"similarity": "dot"}, "was begun with similarity 'cosine', this run has 'dot'"),
+        ({"similarity": "dot"}, "was begun with model_similarity 'cosine', this run has 'dot'"),
         ({"rescore": str(TINY)}, "was begun with rescore None, this run has"),
         ({"data": other}, "was begun with data_fingerprint"),
         ({"embeddings_of_queries": opposite}, "was begun with stored_fingerprints"),

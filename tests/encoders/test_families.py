@@ -225,7 +225,7 @@ def test_a_broken_configuration_is_refused(broken):
     settings = json.loads((broken / "config.json").read_text())
     settings.pop("hidden_size")
     (broken / "config.json").write_text(json.dumps(settings))
-    assert "config.json lacks 'hidden_size'" in read_broken(broken)
+    assert "config.json: it lacks 'hidden_size'" in read_broken(broken)
 
 
 def test_wrong_options_are_refused():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from jaxembed.encoders.families.rope import Rope
+from jaxembed.forms import Form
 
 ALL = None  # the window of a layer that sees all positions
 
@@ -13,8 +16,8 @@ ALL = None  # the window of a layer that sees all positions
 class Architecture:
     """The numbers and choices of one transformer.
 
-    `windows` and `rope_thetas` have one entry per layer: how far to either side a layer sees (`ALL`
-    for no limit), and the base of its rotary angles.
+    `windows` and `ropes` have one entry per layer: how far to either side a layer sees (`ALL` for
+    no limit), and its rotary angles.
     """
 
     vocab_size: int
@@ -39,8 +42,7 @@ class Architecture:
     attention_scale: float | None = None  # head_width ** -0.5
     causal: bool = False
     windows: tuple[int | None, ...] = ()
-    rope_thetas: tuple[float, ...] = ()
-    rope_scales: tuple[float, ...] = ()  # by which positions are divided
+    ropes: tuple[Rope, ...] = ()
     relative_buckets: int = 0
     # Feed-forward network
     gated: bool = False
@@ -53,7 +55,8 @@ class Architecture:
     post_norms: bool = False  # with pre_norm, further ones behind both, before they are added
     first_attention_norm: bool = True
     # Other
-    shared_layers: bool = False  # one layer's parameters, used by all
+    uses: tuple[int, ...] = ()  # the number of the parameters of each layer, if layers share some
+    inner_layers: int = 1  # parameters are named by group and number in the group, of so many
     embedding_dropout: float = 0.0
     attention_dropout: float = 0.0
     hidden_dropout: float = 0.0
@@ -73,12 +76,12 @@ class Architecture:
     @property
     def n_parameter_layers(self) -> int:
         """The number of layers that have parameters of their own."""
-        return 1 if self.shared_layers else self.n_layers
+        return max(self.uses) + 1 if self.uses else self.n_layers
 
     def with_layers(self, n: int) -> Architecture:
         """Returns the architecture of the first layers."""
-        cut = {name: getattr(self, name)[:n] for name in ("windows", "rope_thetas", "rope_scales")}
-        return replace(self, n_layers=n, **cut)
+        first = {name: getattr(self, name)[:n] for name in ("windows", "ropes", "uses")}
+        return replace(self, n_layers=n, **first)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Family:
     `outside` and `layer` map the paths of our modules to published ones (without the last part,
     "weight" or "bias"); `{}` is the number of the layer. A name may be `(published, part, parts)`,
     a part of a tensor that joins several. `prefixes` may stand before the names in a checkpoint.
+    `reads`, `only` and `harmless` say what is known of the keys of config.json (see keys.py).
     """
 
     model_types: tuple[str, ...]
@@ -95,3 +99,6 @@ class Family:
     outside: Mapping[str, Any]
     layer: Mapping[str, Any]
     prefixes: tuple[str, ...] = ()
+    reads: Mapping[str, Form] = field(default_factory=dict)
+    only: Mapping[str, Form] = field(default_factory=dict)
+    harmless: frozenset[str] = frozenset()

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.families.architecture import Architecture, Family
+from jaxembed.encoders.families.keys import ACTIVATION, COUNT, EPSILON, ID, LAYERS, RATE
+from jaxembed.forms import Choice
 
 EMBEDDINGS = {
     "embeddings/tokens": "embeddings.word_embeddings",
@@ -23,6 +26,26 @@ LAYER = {
     "mlp/down": "encoder.layer.{}.output.dense",
     "mlp_norm": "encoder.layer.{}.output.LayerNorm",
 }
+
+READS = {
+    "hidden_size": COUNT,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": COUNT,
+    "intermediate_size": COUNT,
+    "max_position_embeddings": COUNT,
+    "hidden_act?": ACTIVATION,
+    "layer_norm_eps?": EPSILON,
+    "hidden_dropout_prob?": RATE,
+    "attention_probs_dropout_prob?": RATE,
+}
+TYPES = {"type_vocab_size?": COUNT}
+ABSOLUTE = {"position_embedding_type": Choice("absolute", None)}
+ENCODER = {"is_decoder": Choice(False, None), "add_cross_attention": Choice(False, None)}
+# Of the first BERTs, whose pooler was to be configured.
+POOLER = frozenset(
+    f"pooler_{key}"
+    for key in ("fc_size", "num_attention_heads", "num_fc_layers", "size_per_head", "type")
+)
 
 
 def bert(settings: Mapping[str, Any], **changes: Any) -> Architecture:
@@ -58,7 +81,11 @@ def electra(settings: Mapping[str, Any]) -> Architecture:
 
 
 def albert(settings: Mapping[str, Any]) -> Architecture:
-    """Reads the configuration of an ALBERT, whose layers share their parameters."""
+    """Reads the configuration of an ALBERT, whose layers share their parameters in groups."""
+    n, groups = settings["num_hidden_layers"], settings.get("num_hidden_groups", 1)
+    inner = settings.get("inner_group_num", 1)
+    if groups > n:
+        raise EncoderError(f"num_hidden_groups {groups} are more than num_hidden_layers, {n}")
     return bert(
         settings,
         embedding_width=settings.get("embedding_size", 128),
@@ -67,19 +94,40 @@ def albert(settings: Mapping[str, Any]) -> Architecture:
         hidden_dropout=settings.get("hidden_dropout_prob", 0.0),
         attention_dropout=settings.get("attention_probs_dropout_prob", 0.0),
         dropped=("attention",),
-        shared_layers=True,
+        n_layers=n * inner,
+        uses=tuple(int(i / (n / groups)) * inner + j for i in range(n) for j in range(inner)),
+        inner_layers=inner,
     )
 
 
-IN_ALBERT = "encoder.albert_layer_groups.0.albert_layers.0."
-BERT = Family(("bert",), bert, EMBEDDINGS, LAYER, ("bert.",))
-ROBERTA = Family(("roberta", "xlm-roberta"), roberta, EMBEDDINGS, LAYER, ("roberta.",))
+IN_ALBERT = "encoder.albert_layer_groups.{}.albert_layers.{}."
+BERT = Family(
+    ("bert",),
+    bert,
+    EMBEDDINGS,
+    LAYER,
+    ("bert.",),
+    reads=READS | TYPES,
+    only=ABSOLUTE | ENCODER,
+    harmless=POOLER | {"directionality"},
+)
+ROBERTA = Family(
+    ("roberta", "xlm-roberta"),
+    roberta,
+    EMBEDDINGS,
+    LAYER,
+    ("roberta.",),
+    reads=READS | TYPES | {"pad_token_id?": ID},
+    only=ABSOLUTE | ENCODER,
+)
 ELECTRA = Family(
     ("electra",),
     electra,
     {**EMBEDDINGS, "embeddings/projection": "embeddings_project"},
     LAYER,
     ("electra.",),
+    reads=READS | TYPES | {"embedding_size?": COUNT},
+    only=ABSOLUTE | ENCODER,
 )
 ALBERT = Family(
     ("albert",),
@@ -96,4 +144,11 @@ ALBERT = Family(
         "mlp_norm": IN_ALBERT + "full_layer_layer_norm",
     },
     ("albert.",),
+    reads=READS
+    | TYPES
+    | {"embedding_size?": COUNT, "num_hidden_groups?": LAYERS, "inner_group_num?": LAYERS},
+    only=ABSOLUTE,
+    # Of the first ALBERTs, whose layers had memory.
+    harmless=frozenset({"down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"})
+    | {"layers_to_keep", "is_decoder", "add_cross_attention"},
 )

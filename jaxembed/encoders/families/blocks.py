@@ -12,24 +12,8 @@ from flax import nnx
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 
+from jaxembed.encoders.families.activations import ACTIVATIONS
 from jaxembed.encoders.families.architecture import Architecture
-
-
-def gelu(x: Array) -> Array:
-    """Computes `x Φ(x)` by erf, cheaper than erfc, in float32: fewer bits cancel in 1 + erf."""
-    wide = x.astype(jnp.float32)
-    return (wide * (0.5 + 0.5 * lax.erf(wide * 0.5**0.5))).astype(x.dtype)
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": gelu,
-    "gelu_new": jax.nn.gelu,
-    "gelu_pytorch_tanh": jax.nn.gelu,
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-    "swish": jax.nn.silu,
-}
-
 
 MASKED = -1e9  # added to a logit, it leaves no weight
 
@@ -41,6 +25,15 @@ class Positions(NamedTuple):
     distances: Array  # [t t], how far a token stands behind another
     mask: Array  # [n 1 t t] or [n 1 1 t], True where a token may look
     bias: Array | None  # [1 h t t], added to the attention logits
+    lengths: Array | None = None  # [n t], of each token's text, where its angles depend on it
+
+
+class Angles(NamedTuple):
+    """The rotary angles of one layer, or stacked of all; see `Rope`."""
+
+    frequencies: Array  # [k/2]
+    factor: Array | None = None
+    long: tuple[Array, Array] | None = None  # frequencies [k/2] of texts longer than the second
 
 
 class OfLayer(NamedTuple):
@@ -48,7 +41,7 @@ class OfLayer(NamedTuple):
 
     number: Array
     window: Array | None  # how far it sees
-    rope: tuple[Array, Array] | None  # base and scale of its rotary angles
+    angles: Angles | None
 
 
 class Linear(nnx.Linear):
@@ -129,12 +122,19 @@ def dropout(x: Array, rate: float, keys: Array | None, site: int) -> Array:
     return jnp.where(jax.vmap(kept)(keys), x / (1 - threshold / 2**16), 0).astype(x.dtype)
 
 
-def rotate(x: Array, index: Array, theta: Array, scale: Array) -> Array:
+def turns(positions: Positions, angles: Angles) -> tuple[Array, Array]:
+    """Computes cosine and sine of the angles of all tokens, `[n t 1 k/2]`."""
+    frequencies = angles.frequencies
+    if positions.lengths is not None and angles.long is not None:
+        long, longest = angles.long
+        frequencies = jnp.where(positions.lengths[..., None, None] > longest, long, frequencies)
+    turned = positions.index[..., None, None] * frequencies
+    factor = 1 if angles.factor is None else angles.factor
+    return jnp.cos(turned) * factor, jnp.sin(turned) * factor
+
+
+def rotate(x: Array, cos: Array, sin: Array) -> Array:
     """Turns pairs of features `[n t h k]` by angles that grow with the position."""
-    half = x.shape[-1] // 2
-    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half) / scale
-    angles = index[..., None, None] * frequencies  # [n t 1 k/2]
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
     left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
     return turned.astype(x.dtype)
@@ -186,10 +186,9 @@ class Attention(nnx.Module):
         value = over_tensor(self.value(x).reshape(n, t, a.key_heads, a.head), 2)
         if a.query_key_norm:
             query, key = self.query_norm(query), self.key_norm(key)
-        if of_layer.rope is not None:
-            theta, scale = of_layer.rope
-            turn = partial(rotate, index=positions.index, theta=theta, scale=scale)
-            query, key = turn(query), turn(key)
+        if of_layer.angles is not None:
+            turned = turns(positions, of_layer.angles)
+            query, key = rotate(query, *turned), rotate(key, *turned)
         query, key = query.astype(self.dtype), key.astype(self.dtype)
         mask = positions.mask
         if of_layer.window is not None:

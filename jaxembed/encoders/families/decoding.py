@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from jaxembed.encoders.families.activations import ACTIVATIONS
 from jaxembed.encoders.families.architecture import Architecture
-from jaxembed.encoders.families.blocks import ACTIVATIONS, norm
+from jaxembed.encoders.families.blocks import norm
 from jaxembed.encoders.families.transformer import TextTransformer, parameters_of
 from jaxembed.typing import Params
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxembed.encoders.families.architecture import Architecture, Family
+from jaxembed.encoders.families.keys import ACTIVATION, COUNT, LAYERS, RATE
 
 
 def distilbert(settings: Mapping[str, Any]) -> Architecture:
@@ -46,4 +47,17 @@ DISTILBERT = Family(
         "mlp_norm": "transformer.layer.{}.output_layer_norm",
     },
     ("distilbert.",),
+    reads={
+        "dim": COUNT,
+        "n_layers": LAYERS,
+        "n_heads": COUNT,
+        "hidden_dim": COUNT,
+        "max_position_embeddings?": COUNT,
+        "activation?": ACTIVATION,
+        "dropout?": RATE,
+        "attention_dropout?": RATE,
+    },
+    # Sinusoidal positions lie in the checkpoint, as others do.
+    harmless=frozenset({"sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout"})
+    | {"is_decoder", "add_cross_attention"},
 )

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxembed.encoders.families.architecture import ALL, Architecture, Family
-from jaxembed.encoders.families.qwen3 import LAYER
+from jaxembed.encoders.families.keys import ACTIVATION, COUNT, LAYER_TYPES, ROPES
+from jaxembed.encoders.families.qwen3 import LAYER, READS
+from jaxembed.encoders.families.rope import POSITIVE, ropes_by_kind
+from jaxembed.forms import Choice
 
 
 def gemma3(settings: Mapping[str, Any]) -> Architecture:
@@ -17,14 +20,16 @@ def gemma3(settings: Mapping[str, Any]) -> Architecture:
         "full_attention" if number % every == every - 1 else "sliding_attention"
         for number in range(n)
     ]
-    ropes = settings.get("rope_parameters") or {}
-    full = ropes.get("full_attention", {})
-    thetas = {
-        "full_attention": full.get("rope_theta") or settings.get("rope_theta", 1_000_000.0),
-        "sliding_attention": ropes.get("sliding_attention", {}).get("rope_theta")
-        or settings.get("rope_local_base_freq", 10_000.0),
-    }
-    scaling = full if full.get("rope_type") == "linear" else settings.get("rope_scaling") or {}
+    head = settings.get("head_dim", 256)
+    ropes = ropes_by_kind(
+        settings,
+        thetas={
+            "full_attention": settings.get("rope_theta", 1_000_000.0),
+            "sliding_attention": settings.get("rope_local_base_freq", 10_000.0),
+        },
+        scaled=("full_attention",),
+        head=head,
+    )
     both = settings.get("use_bidirectional_attention", False)
     window = settings.get("sliding_window", 4096)
     window = (window // 2 + 1 if both else window) - 1
@@ -33,8 +38,8 @@ def gemma3(settings: Mapping[str, Any]) -> Architecture:
         width=settings["hidden_size"],
         n_layers=n,
         n_heads=settings["num_attention_heads"],
-        n_key_heads=settings.get("num_key_value_heads"),
-        head_width=settings.get("head_dim", 256),
+        n_key_heads=settings.get("num_key_value_heads", 4),
+        head_width=head,
         mlp_width=settings["intermediate_size"],
         activation=settings.get("hidden_activation", "gelu_pytorch_tanh"),
         positions="rotary",
@@ -47,10 +52,7 @@ def gemma3(settings: Mapping[str, Any]) -> Architecture:
         attention_scale=settings.get("query_pre_attn_scalar", 256) ** -0.5,
         causal=not both,
         windows=tuple(ALL if kind == "full_attention" else window for kind in kinds),
-        rope_thetas=tuple(float(thetas[kind]) for kind in kinds),
-        rope_scales=tuple(
-            float(scaling.get("factor", 1.0)) if kind == "full_attention" else 1.0 for kind in kinds
-        ),
+        ropes=tuple(ropes[kind] for kind in kinds),
         gated=True,
         norm="rms_plus_one",
         norm_epsilon=settings.get("rms_norm_eps", 1e-6),
@@ -72,4 +74,18 @@ GEMMA3 = Family(
         "after_mlp_norm": "layers.{}.post_feedforward_layernorm",
     },
     ("model.",),
+    reads={
+        **{key: form for key, form in READS.items() if key not in ("hidden_act?", "is_causal?")},
+        "hidden_activation?": ACTIVATION,
+        "query_pre_attn_scalar?": POSITIVE,
+        "sliding_window?": COUNT,
+        "sliding_window_pattern?": COUNT,
+        "layer_types?": LAYER_TYPES,
+        "use_bidirectional_attention?": (bool, None),
+        "rope_local_base_freq?": POSITIVE,
+        "rope_parameters?": ROPES,
+    },
+    only={"attn_logit_softcapping": Choice(None), "is_causal": Choice(True, None)},
+    harmless=frozenset({"final_logit_softcapping", "_sliding_window_pattern"})
+    | {"is_decoder", "add_cross_attention"},
 )

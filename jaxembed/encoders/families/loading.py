@@ -16,6 +16,7 @@ from jax import Array
 from jaxembed.encoders.checkpoint import read_json
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.families.architecture import Architecture, Family
+from jaxembed.encoders.families.keys import check_keys
 from jaxembed.encoders.families.known import FAMILIES
 from jaxembed.encoders.families.names import Names
 from jaxembed.encoders.families.transformer import TextTransformer, parameters_of
@@ -56,15 +57,19 @@ def load_family(
         raise EncoderError(f"remat must be one of {', '.join(REMAT)}; got {remat!r}")
     settings = read_json(folder / "config.json")
     family = FAMILIES[settings["model_type"]]
-    a = _architecture(family, folder, settings)
+    a = _architecture(family, folder / "config.json", settings)
     if n_layers is not None:
         if not 1 <= n_layers <= a.n_layers:
             raise EncoderError(
                 f"{folder}: n_layers must lie between 1 and the model's {a.n_layers};"
                 f" got {n_layers}"
             )
+        if a.n_parameter_layers > 1 and a.uses:
+            raise EncoderError(f"{folder}: n_layers is not for layers in several groups")
         name = "n_layers" if "n_layers" in settings else "num_hidden_layers"
         a, settings = a.with_layers(n_layers), {**settings, name: n_layers}
+        if settings.get("layer_types"):
+            settings["layer_types"] = settings["layer_types"][:n_layers]
     if not dropout:
         a = replace(a, embedding_dropout=0.0, attention_dropout=0.0, hidden_dropout=0.0)
     build = lambda seed: TextTransformer(a, dtype, nnx.Rngs(seed))  # noqa: E731
@@ -102,8 +107,27 @@ def load_family(
     )
 
 
-def _architecture(family: Family, folder: Path, settings: Any) -> Architecture:
+def _architecture(family: Family, file: Path, settings: Any) -> Architecture:
+    """Checks the keys of a configuration, and that its numbers fit together."""
+    check_keys(file, settings, family.reads, family.only, family.harmless)
     try:
-        return family.architecture(settings)
-    except KeyError as error:
-        raise EncoderError(f"{folder / 'config.json'} lacks {error.args[0]!r}") from None
+        a = family.architecture(settings)
+    except EncoderError as error:
+        raise EncoderError(f"{file}: {error}") from None
+    faults = {
+        f"a width of {a.width} cannot be split into {a.n_heads} heads": (
+            a.head_width is None and a.width % a.n_heads
+        ),
+        f"{a.n_heads} heads cannot share {a.key_heads} of keys": a.n_heads % a.key_heads,
+        f"rotary positions need heads of even width; got {a.head}": a.ropes and a.head % 2,
+        f"layer_types must have {a.n_layers} entries; got {len(a.windows)}": (
+            a.windows and len(a.windows) != a.n_layers
+        ),
+        f"max_position_embeddings {a.n_positions} leaves no position for a token": (
+            a.n_positions <= (a.position_offset or 0)
+        ),
+    }
+    for fault, found in faults.items():
+        if found:
+            raise EncoderError(f"{file}: {fault}")
+    return a

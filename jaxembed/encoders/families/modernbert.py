@@ -6,6 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxembed.encoders.families.architecture import ALL, Architecture, Family
+from jaxembed.encoders.families.keys import (
+    ACTIVATION,
+    COUNT,
+    EPSILON,
+    LAYER_TYPES,
+    LAYERS,
+    RATE,
+    ROPES,
+)
+from jaxembed.encoders.families.rope import POSITIVE, ropes_by_kind
+from jaxembed.forms import At
 
 
 def modernbert(settings: Mapping[str, Any]) -> Architecture:
@@ -15,14 +26,14 @@ def modernbert(settings: Mapping[str, Any]) -> Architecture:
     kinds = settings.get("layer_types") or [
         "sliding_attention" if number % every else "full_attention" for number in range(n)
     ]
-    ropes = settings.get("rope_parameters") or {}
-    thetas = {
-        "full_attention": ropes.get("full_attention", {}).get("rope_theta")
-        or settings.get("global_rope_theta", 160_000.0),
-        "sliding_attention": ropes.get("sliding_attention", {}).get("rope_theta")
-        or settings.get("local_rope_theta")
-        or settings.get("global_rope_theta", 10_000.0),
-    }
+    theta = settings.get("global_rope_theta", 160_000.0)
+    local = settings.get("local_rope_theta", 10_000.0)
+    ropes = ropes_by_kind(
+        settings,
+        thetas={"full_attention": theta, "sliding_attention": theta if local is None else local},
+        scaled=("full_attention", "sliding_attention"),
+        head=settings["hidden_size"] // settings["num_attention_heads"],
+    )
     window = settings.get("local_attention", 128) // 2
     return Architecture(
         vocab_size=settings["vocab_size"],
@@ -36,7 +47,7 @@ def modernbert(settings: Mapping[str, Any]) -> Architecture:
         attention_bias=settings.get("attention_bias", False),
         mlp_bias=settings.get("mlp_bias", False),
         windows=tuple(ALL if kind == "full_attention" else window for kind in kinds),
-        rope_thetas=tuple(float(thetas[kind]) for kind in kinds),
+        ropes=tuple(ropes[kind] for kind in kinds),
         gated=True,
         norm_epsilon=settings.get("norm_eps", 1e-5),
         norm_bias=settings.get("norm_bias", False),
@@ -69,4 +80,26 @@ MODERNBERT = Family(
         "mlp_norm": "layers.{}.mlp_norm",
     },
     ("model.",),
+    reads={
+        "hidden_size": COUNT,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": COUNT,
+        "intermediate_size": COUNT,
+        "max_position_embeddings": COUNT,
+        "hidden_activation?": ACTIVATION,
+        "norm_eps?": EPSILON,
+        **{f"{key}?": bool for key in ("norm_bias", "attention_bias", "mlp_bias")},
+        **{f"{key}_dropout?": RATE for key in ("embedding", "attention", "mlp")},
+        "local_attention?": At(int, least=2),
+        "global_attn_every_n_layers?": COUNT,
+        "layer_types?": LAYER_TYPES,
+        "global_rope_theta?": POSITIVE,
+        "local_rope_theta?": (POSITIVE, None),
+        "rope_parameters?": ROPES,
+        "rope_scaling?": ROPES,
+    },
+    harmless=frozenset(f"classifier_{key}" for key in ("activation", "bias", "pooling"))
+    | {"decoder_bias", "deterministic_flash_attn", "initializer_cutoff_factor", "layer_norm_eps"}
+    | {"position_embedding_type", "reference_compile", "repad_logits_with_grad"}
+    | {"sparse_pred_ignore_index", "sparse_prediction", "is_decoder", "add_cross_attention"},
 )

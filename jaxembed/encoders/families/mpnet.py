@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxembed.encoders.families.architecture import Architecture, Family
-from jaxembed.encoders.families.bert import bert
+from jaxembed.encoders.families.bert import READS, bert
+from jaxembed.encoders.families.keys import ID
+from jaxembed.forms import At
 
 
 def mpnet(settings: Mapping[str, Any]) -> Architecture:
@@ -16,7 +18,6 @@ def mpnet(settings: Mapping[str, Any]) -> Architecture:
         token_types=0,
         position_offset=settings.get("pad_token_id", 1) + 1,
         relative_buckets=settings.get("relative_attention_num_buckets", 32),
-        norm_epsilon=settings.get("layer_norm_eps", 1e-12),
     )
 
 
@@ -40,4 +41,7 @@ MPNET = Family(
         "mlp_norm": "encoder.layer.{}.output.LayerNorm",
     },
     ("mpnet.",),
+    reads=READS
+    | {"pad_token_id?": ID, "relative_attention_num_buckets?": At(int, least=4, most=2**16)},
+    harmless=frozenset({"is_decoder", "add_cross_attention", "type_vocab_size"}),
 )

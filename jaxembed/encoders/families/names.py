@@ -109,7 +109,7 @@ class Names:
         entry = (self.family.layer if layered else self.family.outside)[key]
         name, part, parts = entry if isinstance(entry, tuple) else (entry, 0, 1)
         last = PUBLISHED.get(path[-1], path[-1])
-        return f"{name.format(number)}.{last}", part, parts
+        return f"{name.format(*divmod(number, self.a.inner_layers))}.{last}", part, parts
 
     def _is_identity(self, path: Path_, number: int) -> bool:
         """Says whether a norm has no parameters, as the first one of a ModernBERT."""

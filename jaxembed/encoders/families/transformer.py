@@ -13,7 +13,7 @@ from flax import nnx
 from jax import Array, lax
 
 from jaxembed.encoders.families.architecture import ALL, Architecture
-from jaxembed.encoders.families.blocks import Layer, OfLayer, Positions, dropout, norm
+from jaxembed.encoders.families.blocks import Angles, Layer, OfLayer, Positions, dropout, norm
 from jaxembed.randomness import row_keys
 from jaxembed.typing import Params, Tokens
 
@@ -97,15 +97,15 @@ class TextTransformer(nnx.Module):
         numbers = OfLayer(
             jnp.arange(a.n_layers),
             None if all(w is ALL for w in a.windows) else jnp.asarray(_windows(a)),
-            (jnp.asarray(a.rope_thetas), jnp.asarray(a.rope_scales or [1.0] * a.n_layers))
-            if a.rope_thetas
-            else None,
+            _angles(a),
         )
 
         between_graph, between_parameters = (None, None) if between is None else nnx.split(between)
         shared = None
-        if a.shared_layers:
+        if a.uses and a.n_parameter_layers == 1:
             shared, parameters = jax.tree.map(lambda leaf: leaf[0], parameters), None
+        elif a.uses:
+            parameters = jax.tree.map(lambda leaf: leaf[np.asarray(a.uses)], parameters)
 
         def layer(x: Array, scanned: Any) -> tuple[Array, Array | None]:
             parameters, between_parameters, of_layer = scanned
@@ -148,7 +148,8 @@ class TextTransformer(nnx.Module):
         if a.relative_buckets:
             buckets = relative_buckets(distances, a.relative_buckets)
             bias = jnp.moveaxis(self.relative(jnp.asarray(buckets)), -1, 0)[None].astype(self.dtype)
-        return Positions(index, jnp.asarray(distances), mask, bias)
+        lengths = _lengths(tokens) if any(rope.long for rope in a.ropes) else None
+        return Positions(index, jnp.asarray(distances), mask, bias, lengths)
 
 
 def fold(keys: Array | None, number: Any) -> Array | None:
@@ -168,6 +169,28 @@ def relative_buckets(distances: np.ndarray, n_buckets: int) -> np.ndarray:
     ratio = ratio / np.float32(np.log(RELATIVE_DISTANCE / exact)) * np.float32(half - exact)
     near = np.where(far < exact, far, np.minimum(exact + ratio.astype(np.int32), half - 1))
     return near + half * (distances > 0)
+
+
+def _angles(a: Architecture) -> Angles | None:
+    """Returns the angles of all layers, `[l …]`, without the parts that no layer needs."""
+    if not a.ropes:
+        return None
+    frequencies = jnp.asarray([rope.frequencies for rope in a.ropes])
+    factor = None
+    if any(rope.factor != 1 for rope in a.ropes):
+        factor = jnp.asarray([rope.factor for rope in a.ropes])
+    if not any(rope.long for rope in a.ropes):
+        return Angles(frequencies, factor)
+    long = jnp.asarray([rope.long or rope.frequencies for rope in a.ropes])
+    return Angles(frequencies, factor, (long, jnp.asarray([rope.longest for rope in a.ropes])))
+
+
+def _lengths(tokens: Tokens) -> Array:
+    """Counts the tokens of each token's text, `[n t]` or `[n 1]`."""
+    if "segment_ids" not in tokens:
+        return jnp.sum(jnp.asarray(tokens["attention_mask"]), axis=1, keepdims=True)
+    segments = jnp.asarray(tokens["segment_ids"])
+    return jnp.sum(segments[:, :, None] == segments[:, None, :], axis=-1)
 
 
 def _windows(a: Architecture) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,13 @@ from jax import Array
 from jax.sharding import Sharding
 
 from jaxembed.encoders.errors import EncoderError
-from jaxembed.encoders.inference import build_embed, check_texts, progress, quantize_embeddings
+from jaxembed.encoders.inference import (
+    build_embed,
+    check_kind,
+    check_texts,
+    progress,
+    quantize_embeddings,
+)
 from jaxembed.encoders.modules import ALL_LAYERS, SENTENCE, TOKENS, Module
 from jaxembed.encoders.settings import ROLES
 from jaxembed.encoders.tokenizer import TextTokenizer
@@ -88,7 +94,7 @@ class Encoder:
 
     def encode(
         self,
-        texts: Sequence[str] | str,
+        texts: Iterable[str],
         *,
         prompt_name: str | None = None,
         prompt: str | None = None,
@@ -121,8 +127,10 @@ class Encoder:
                 all; of our own transformers.
 
         Raises:
-            EncoderError: an entry that is no string, an unknown prompt name or precision, or a
-                number out of range.
+            EncoderError: texts that are no sequence of strings, an unknown prompt name or
+                precision, or a number out of range.
+            TextError: an EncoderError of one text, by its row: no string, half of a surrogate pair,
+                or a token that the model does not embed.
 
         >>> import jaxembed
         >>> encoder = jaxembed.load("all-MiniLM-L6-v2")
@@ -132,6 +140,7 @@ class Encoder:
         >>> encoder.encode("A cat sits.", precision="ubinary").shape  # 384 bits
         (1, 48)
         """
+        check_kind(texts)
         texts = [texts] if isinstance(texts, str) else list(texts)
         check_texts(texts)
         embed = build_embed(
@@ -194,8 +203,9 @@ def chain(
             embeddings = features[SENTENCE]
             return embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
 
-        drawn = key is not None and dropout
-        keys = row_keys(key, tokens["input_ids"].shape[0]) if drawn else None
+        keys = None
+        if key is not None and dropout:
+            keys = row_keys(key, tokens["input_ids"].shape[0])
         model_tokens = {name: tokens[name] for name in MODEL_TOKENS if name in tokens}
         if of_layers:
             if layers is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +16,7 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from rich.progress import MofNCompleteColumn, Progress
 
-from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.errors import EncoderError, TextError
 from jaxembed.encoders.packing import NARROWEST, pack
 from jaxembed.encoders.tokenizer import TextTokenizer
 
@@ -66,6 +66,7 @@ def encode_stream(
         raise EncoderError(f"chunk must be at least 1; got {chunk}")
     if precision in INTEGERS and ranges is None:
         raise EncoderError(f"{precision} embeddings of a stream need ranges, the same for all")
+    check_kind(texts)
     texts = [texts] if isinstance(texts, str) else texts
     embed = build_embed(encoder, precision=precision, ranges=ranges, **options)
     total = len(texts) if isinstance(texts, Sized) else None
@@ -75,8 +76,12 @@ def encode_stream(
         with progress(total, show_progress) as advance:
             while part := list(islice(unread, chunk)):
                 check_texts(part, first)
+                try:
+                    embeddings = embed(part, advance)
+                except TextError as error:
+                    raise error.in_row(first + error.row) from None
                 first += len(part)
-                yield quantize_embeddings(embed(part, advance), precision, ranges)
+                yield quantize_embeddings(embeddings, precision, ranges)
 
     return chunks()
 
@@ -153,7 +158,7 @@ def token_batches(
     size = -(-TOKENIZED // batch_size) * batch_size
 
     def tokenized(rows: np.ndarray) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        tokens = tokenizer([texts[int(row)] for row in rows], prompt)
+        tokens = _tokens_of(tokenizer, texts, rows, prompt)
         lengths = tokens["attention_mask"].sum(axis=1)
         by_length = np.argsort(-lengths, kind="stable")
         parts = [by_length[s : s + batch_size] for s in range(0, len(rows), batch_size)]
@@ -181,7 +186,7 @@ def packed_batches(
 
     def packed(rows: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         nonlocal widest
-        tokens = tokenizer([texts[int(row)] for row in rows], prompt)
+        tokens = _tokens_of(tokenizer, texts, rows, prompt)
         lengths = tokens["attention_mask"].sum(axis=1)
         widest = max(widest, tokenizer.width(int(lengths.max())))
         for part, width in ((lengths > NARROWEST, widest), (lengths <= NARROWEST, NARROWEST)):
@@ -197,6 +202,15 @@ def packed_batches(
 
     groups = (order[start : start + TOKENIZED] for start in range(0, len(order), TOKENIZED))
     return chain.from_iterable(_ahead(lambda rows: list(packed(rows)), groups))
+
+
+def _tokens_of(
+    tokenizer: TextTokenizer, texts: Sequence[str], rows: np.ndarray, prompt: str
+) -> dict[str, np.ndarray]:
+    try:
+        return tokenizer([texts[int(row)] for row in rows], prompt)
+    except TextError as error:
+        raise error.in_row(int(rows[error.row])) from None
 
 
 def quantize_embeddings(
@@ -245,10 +259,29 @@ def ranges_of(embeddings: np.ndarray) -> np.ndarray:
 
 
 def check_texts(texts: Sequence[Any], first: int = 0) -> None:
-    """Refuses what is no string, by its row; the first text is row `first`."""
+    """Refuses what is no string that UTF-8 can hold, by its row; the first text is row `first`."""
     for row, text in enumerate(texts, first):
         if not isinstance(text, str):
-            raise EncoderError(f"text {row} must be a string; got {type(text).__name__} {text!r}")
+            shown = " ".join(repr(text).split())
+            shown = shown if len(shown) <= 60 else shown[:60] + "…"
+            raise TextError(row, f"must be a string; got {type(text).__name__} {shown}")
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                half = f"{text[error.start]!r} at character {error.start}"
+                raise TextError(row, f"has {half}, half of a pair; mend or omit it") from None
+
+
+def check_kind(texts: Any) -> None:
+    """Refuses what gives keys, names of columns, bytes, or no order, where texts are due."""
+    other = isinstance(texts, Mapping | Set | bytes | bytearray | memoryview)
+    if other or hasattr(texts, "columns") or not hasattr(type(texts), "__iter__"):
+        raise EncoderError(
+            f"texts must be a string or an iterable of strings; got {type(texts).__name__}"
+        )
+    if getattr(texts, "ndim", 1) != 1:
+        raise EncoderError(f"texts must have one axis; got an array of {texts.ndim}")
 
 
 @contextmanager

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxembed.encoders.checkpoint import read_json
-from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.errors import EncoderError, TextError
+from jaxembed.encoders.limits import read_limits
 from jaxembed.encoders.tokenizer_file import (
     UNLIMITED,
     PlainTokenizer,
-    n_tokens,
     read_backend,
     read_tokenizer,
 )
+from jaxembed.encoders.tokenizer_settings import read_settings
 
 if TYPE_CHECKING:
     from jaxembed.encoders.token_cache import TokenCache
@@ -26,13 +26,20 @@ if TYPE_CHECKING:
 # Lengths that texts are padded to. Every length that occurs is one more program to compile.
 BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
 
+# One of these is there where a tokenizer is.
+TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model"),
+    *("sentencepiece.bpe.model", "tokenizer.model", "vocab.model", "bpe.codes", "emoji.json"),
+)
+
 
 @dataclass(frozen=True)
 class TextTokenizer:
     """Tokenizes texts and pads them to the smallest bucket that holds the longest.
 
     `prompt_counts` False leaves the tokens of a prompt out of the pooling, as some models want it.
-    Texts that the `cache` has are not tokenized again.
+    Texts that the `cache` has are not tokenized again. A text with a token beyond the `vocabulary`
+    raises TextError.
     """
 
     tokenizer: Any
@@ -40,6 +47,7 @@ class TextTokenizer:
     buckets: tuple[int, ...] = BUCKETS
     prompt_counts: bool = True
     cache: TokenCache | None = None
+    vocabulary: int | None = None  # tokens that the model embeds; all if None
 
     def __post_init__(self) -> None:
         if self.cache is not None and self.cache.max_length != self.max_length:
@@ -60,7 +68,9 @@ class TextTokenizer:
         starts = width - lengths if left else 0
         position = np.arange(width)[None, :] - starts  # within the row's own tokens
         attention = (position >= 0) & (position < lengths)
-        input_ids = np.full((len(texts), width), self.tokenizer.pad_token_id or 0, np.int32)
+        pad = self.tokenizer.pad_token_id or 0
+        pad = pad if self.vocabulary is None or pad < self.vocabulary else 0
+        input_ids = np.full((len(texts), width), pad, np.int32)
         input_ids[attention] = ids
         tokens = {"input_ids": input_ids, "attention_mask": attention.astype(np.int32)}
         if prompt and not self.prompt_counts:
@@ -96,8 +106,18 @@ class TextTokenizer:
         Texts stand without a prompt, special tokens are among the ids.
         """
         if self.cache is not None:
-            return self.cache.ids(texts, self._tokenized)
-        return self._tokenized(texts)
+            ids, lengths = self.cache.ids(texts, self._tokenized)
+        else:
+            ids, lengths = self._tokenized(texts)
+        if self.vocabulary is not None and ids.size and ids.max() >= self.vocabulary:
+            at = int(np.argmax(ids >= self.vocabulary))
+            row = int(np.searchsorted(np.cumsum(lengths), at, side="right"))
+            token = token_of(self.tokenizer, int(ids[at]))
+            raise TextError(
+                row, f"has the token {token!r}, number {ids[at]}; the model embeds only"
+                f" {self.vocabulary}: remove it from the text",
+            )  # fmt: skip
+        return ids, lengths
 
     def _tokenized(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         lists = self._ids(list(texts))
@@ -127,35 +147,60 @@ def load_tokenizer(
     """Reads the tokenizer of a model folder.
 
     `max_length` overrides the folder's own limits, which are those of `sentence_bert_config.json`
-    or else of the tokenizer, up to the model's `n_positions`. A token beyond its `vocabulary` is
-    refused.
+    or its siblings, or else of the tokenizer, up to the model's `n_positions`.
     """
-    settings = folder / "sentence_bert_config.json"
-    config = read_json(settings) if settings.exists() else {}
+    limits = read_limits(folder)
     tokenizer = read_tokenizer(folder) or _of_transformers(folder)
-    _check_vocabulary(folder, len(tokenizer), vocabulary)
-    if config.get("do_lower_case") and tokenizer.is_fast:
-        from tokenizers.normalizers import Lowercase, Sequence as Both
-
-        backend = tokenizer.backend_tokenizer
-        lower = Lowercase()
-        backend.normalizer = Both([lower, backend.normalizer]) if backend.normalizer else lower
+    if limits.get("do_lower_case"):
+        _lower(tokenizer, folder)
     limit = n_positions or tokenizer.model_max_length
-    published = config.get("max_seq_length") or min(tokenizer.model_max_length, limit)
+    published = limits.get("max_seq_length") or min(tokenizer.model_max_length, limit)
     if max_length is not None and not 2 <= max_length <= limit:
         raise EncoderError(f"max_seq_length must lie between 2 and {limit}; got {max_length}")
-    length = max_length or min(published, limit)
+    length = int(max_length or min(published, limit))
     tokenizer.model_max_length = length
-    return TextTokenizer(tokenizer, length, prompt_counts=prompt_counts)
+    return TextTokenizer(tokenizer, length, prompt_counts=prompt_counts, vocabulary=vocabulary)
+
+
+def token_of(tokenizer: Any, number: int) -> str | None:
+    """Returns the token of a number."""
+    if isinstance(tokenizer, PlainTokenizer):
+        return tokenizer.backend.id_to_token(number)
+    return tokenizer.convert_ids_to_tokens(number)
+
+
+def _lower(tokenizer: Any, folder: Path) -> None:
+    from tokenizers.normalizers import Lowercase, Sequence as Both
+
+    if not tokenizer.is_fast:
+        raise EncoderError(
+            f"{folder}: do_lower_case needs a tokenizer.json; save the tokenizer with one"
+        )
+    backend = tokenizer.backend_tokenizer
+    lower = Lowercase()
+    backend.normalizer = Both([lower, backend.normalizer]) if backend.normalizer else lower
 
 
 def _of_transformers(folder: Path) -> Any:
-    from transformers import AutoTokenizer
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise EncoderError(
+            f"{folder} has no tokenizer files, such as tokenizer.json; save the model's tokenizer"
+            " into it"
+        )
+    import transformers
 
+    file = folder / "tokenizer_config.json"
+    settings = read_settings(file) if file.exists() else {}
+    options: dict[str, Any] = {}
+    extra = settings.get("extra_special_tokens")
+    if isinstance(extra, list) and not hasattr(transformers, "TokenizersBackend"):
+        # transformers 5 writes a list under this name, which transformers 4 calls otherwise
+        options = {"additional_special_tokens": extra, "extra_special_tokens": {}}
     try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).split("\n")[0]
+        read = transformers.AutoTokenizer.from_pretrained
+        return read(folder, trust_remote_code=False, **options)
+    except Exception as error:  # of any class of tokenizers, and of what its files hold
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise EncoderError(f"{folder}: the tokenizer cannot be read ({reason})") from None
 
 
@@ -164,22 +209,15 @@ def load_plain_tokenizer(
 ) -> TextTokenizer:
     """Reads `tokenizer.json` alone, as the StaticEmbedding of sentence-transformers does.
 
-    `max_length` overrides the file's own limit, if it has one. A token beyond the model's
-    `vocabulary` is refused.
+    `max_length` overrides the file's own limit, if it has one.
     """
+    if not (folder / "tokenizer.json").exists():
+        raise EncoderError(f"{folder} has no tokenizer.json; save the model's tokenizer into it")
     backend = read_backend(folder)
-    _check_vocabulary(folder, n_tokens(backend), vocabulary)
     backend.no_padding()
     if max_length is not None:
         if max_length < 1:
             raise EncoderError(f"max_seq_length must be at least 1; got {max_length}")
         backend.enable_truncation(**{**(backend.truncation or {}), "max_length": max_length})
     length = backend.truncation["max_length"] if backend.truncation else UNLIMITED
-    return TextTokenizer(PlainTokenizer(backend), length)
-
-
-def _check_vocabulary(folder: Path, n_tokens: int, vocabulary: int | None) -> None:
-    if vocabulary is not None and n_tokens > vocabulary:
-        raise EncoderError(
-            f"{folder}: the tokenizer has {n_tokens} tokens, the model embeds {vocabulary}"
-        )
+    return TextTokenizer(PlainTokenizer(backend), length, vocabulary=vocabulary)

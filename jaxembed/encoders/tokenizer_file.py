@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxembed.encoders.checkpoint import read_json, write_json
+from jaxembed.encoders.checkpoint import write_json
 from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.tokenizer_settings import KEYS, add_tokens, read_settings, special_tokens
 
 # Classes of transformers that add nothing to what tokenizer.json says.
 OF_BERT = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
-AS_WRITTEN = (*OF_BERT, "MPNetTokenizer", "Qwen2Tokenizer", "PreTrainedTokenizer")
+BACKEND = "TokenizersBackend"  # the name of PreTrainedTokenizerFast since transformers 5
+AS_WRITTEN = (*OF_BERT, "MPNetTokenizer", "Qwen2Tokenizer", "PreTrainedTokenizer", BACKEND)
+WITH_CASE = (*OF_BERT, "MPNetTokenizer")  # their settings may ask for another normalizer
 BESIDE = ("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt")
 UNLIMITED = sys.maxsize  # as a length: no text is cut
 
@@ -41,6 +44,7 @@ class PlainTokenizer:
 class FileTokenizer(PlainTokenizer):
     """A tokenizer.json with the settings beside it, called and saved as transformers' are."""
 
+    truncation_side: str = "right"
     settings: dict[str, Any] = field(default_factory=dict)  # tokenizer_config.json
     beside: dict[str, str] = field(default_factory=dict)  # name -> content of further files
     is_fast = True
@@ -68,14 +72,17 @@ class FileTokenizer(PlainTokenizer):
     def __call__(
         self, texts: list[str], *, max_length: int, **options: Any
     ) -> dict[str, list[list[int]]]:
-        if (self.backend.truncation or {}).get("max_length") != max_length:
-            self.backend.enable_truncation(max_length)
+        truncation = {"max_length": max_length, "direction": self.truncation_side}
+        if not truncation.items() <= (self.backend.truncation or {}).items():
+            self.backend.enable_truncation(**truncation)
         return {"input_ids": [text.ids for text in self.backend.encode_batch_fast(texts)]}
 
     def save_pretrained(self, folder: Path) -> None:
         whole = json.loads(self.backend.to_str())
         write_json(folder / "tokenizer.json", {**whole, "truncation": None, "padding": None})
-        write_json(folder / "tokenizer_config.json", self.settings)
+        sides = {"padding_side": self.padding_side, "truncation_side": self.truncation_side}
+        own = {key: side for key, side in sides.items() if key in self.settings or side == "left"}
+        write_json(folder / "tokenizer_config.json", self.settings | own)
         for name, content in self.beside.items():
             (folder / name).write_text(content, encoding="utf-8")
 
@@ -85,27 +92,31 @@ def read_tokenizer(folder: Path) -> FileTokenizer | None:
     files = [folder / name for name in ("tokenizer.json", "tokenizer_config.json")]
     if not all(file.exists() for file in files):
         return None
-    settings = read_json(files[1])
+    settings = read_settings(files[1])
     name = (settings.get("tokenizer_class") or "").removesuffix("Fast")
-    if name not in AS_WRITTEN or "auto_map" in settings:
+    if name not in AS_WRITTEN or KEYS.unknown(settings):
         return None
     backend = read_backend(folder)
-    if name in OF_BERT and not _agree(json.loads(backend.to_str())["normalizer"], settings):
+    if name in WITH_CASE and not _agree(json.loads(backend.to_str())["normalizer"], settings):
         return None
+    padding, truncation = backend.padding or {}, backend.truncation or {}
     backend.no_padding()
     backend.no_truncation()
+    backend.encode_special_tokens = bool(settings.get("split_special_tokens"))
     beside = {
         file: (folder / file).read_text(encoding="utf-8")
         for file in BESIDE
         if (folder / file).exists()
     }
-    special = json.loads(beside.get("special_tokens_map.json", "{}")) | settings
-    pad = special.get("pad_token", "[PAD]" if name in OF_BERT else None)
+    special = special_tokens(settings, beside, name)
+    add_tokens(backend, settings, special)
+    pad = special.get("pad_token", padding.get("pad_token"))
     pad = pad["content"] if isinstance(pad, dict) else pad
     return FileTokenizer(
         backend,
-        settings.get("padding_side", "right"),
+        settings.get("padding_side") or padding.get("direction", "right"),
         None if pad is None else backend.token_to_id(pad),
+        settings.get("truncation_side") or truncation.get("direction", "right"),
         settings,
         beside,
     )
@@ -127,7 +138,7 @@ def n_tokens(backend: Any) -> int:
 
 
 def _agree(normalizer: dict[str, Any] | None, settings: dict[str, Any]) -> bool:
-    """Says whether the settings of a BERT tokenizer ask for what its file does."""
+    """True where the settings of a tokenizer ask for what its file does."""
     asked = {
         "lowercase": settings.get("do_lower_case", True),
         "strip_accents": settings.get("strip_accents"),

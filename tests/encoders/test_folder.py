@@ -103,15 +103,6 @@ def test_weights_in_another_format_only(folder):
         jaxembed.load(folder)
 
 
-def test_tokenizer_of_another_vocabulary(folder):
-    edit(folder / "config.json", vocab_size=100)
-    tensors = load_file(folder / "model.safetensors")
-    name = "embeddings.word_embeddings.weight"
-    save_file({**tensors, name: tensors[name][:100].copy()}, folder / "model.safetensors")
-    with pytest.raises(EncoderError, match="the tokenizer has 406 tokens, the model embeds 100"):
-        jaxembed.load(folder)
-
-
 def test_module_that_is_not_supported(folder):
     modules = json.loads((folder / "modules.json").read_text())
     modules[2]["type"] = "sentence_transformers.models.WordWeights"

@@ -245,6 +245,67 @@ def test_an_empty_stream_yields_nothing(tiny):
     assert list(encode_stream(tiny, iter(()))) == []
 
 
+# Texts -------------------------------------------------------------------------------------------
+
+FAMILY = "👩\u200d🚀"  # pairs of surrogates in UTF-16, whole in Python
+HALVES = ["half \ud83d emoji", "\udc80", "tail \ude00"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("a cat", FAMILY),
+        iter(["a cat", FAMILY]),
+        (text for text in ("a cat", FAMILY)),
+        np.array(["a cat", FAMILY]),
+        np.array(["a cat", FAMILY], object),
+    ],
+    ids=["tuple", "iterator", "generator", "array", "objects"],
+)
+def test_texts_of_any_ordered_iterable_are_taken(tiny, texts):
+    expected = tiny.encode(["a cat", FAMILY])
+    np.testing.assert_array_equal(tiny.encode(texts), expected)
+
+
+class Frame:
+    """As a data frame: it yields the names of its columns."""
+
+    columns = ("text",)
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [{"a": 1}, {"a", "b"}, frozenset("ab"), b"bytes", bytearray(b"a"), Frame(), None, 3, 1.5],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("encode", [jaxembed.encoders.Encoder.encode, encode_stream])
+def test_what_is_no_sequence_of_texts_is_refused_by_its_type(tiny, texts, encode):
+    with pytest.raises(EncoderError, match=rf"strings; got {type(texts).__name__}$"):
+        encode(tiny, texts)
+
+
+@pytest.mark.parametrize("text", [None, 3, b"a", ["a"], {"a": 1}, np.ones((40, 4))], ids=str)
+def test_what_is_no_text_is_refused_by_its_row_in_one_line(tiny, text):
+    message = f"^text 1 must be a string; got {type(text).__name__}"
+    with pytest.raises(EncoderError, match=message) as caught:
+        tiny.encode(["a", text])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", HALVES)
+@pytest.mark.parametrize("packing", [False, True])
+def test_half_of_a_surrogate_pair_is_refused_by_its_row(tiny, text, packing):
+    with pytest.raises(EncoderError, match=r"^text 2 has '\\ud.*half of a pair; mend or omit it"):
+        tiny.encode(["a much longer text than the others", "b", text], packing=packing)
+    stream = encode_stream(tiny, ["a", "b", "c", text, "d"], chunk=2)
+    next(stream)
+    with pytest.raises(EncoderError, match=r"^text 3 has"):
+        next(stream)
+
+
 # Wrong options -----------------------------------------------------------------------------------
 
 WRONG = [

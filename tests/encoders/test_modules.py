@@ -53,7 +53,7 @@ BY_HAND = {
     "Tanhshrink": lambda x: x - math.tanh(x),
 }
 GENERATOR = np.random.default_rng(3)
-VECTORS = GENERATOR.normal(size=(5, 16)).astype(np.float32)  # [n d]
+VECTORS = jnp.asarray(GENERATOR.normal(size=(5, 16)), jnp.float32)  # [n d]
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_layer_norm_is_that_of_pytorch(tmp_path):
     scale, bias = GENERATOR.normal(size=(2, 16)).astype(np.float32)
     write_module(tmp_path, {"dimension": 16}, norm__weight=scale, norm__bias=bias)
     module, params = LayerNorm.read(tmp_path)
-    x = VECTORS.astype(np.float64)
+    x = np.asarray(VECTORS, np.float64)
     spread = np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
     expected = (x - x.mean(axis=1, keepdims=True)) / spread * scale + bias
     np.testing.assert_allclose(module(params, VECTORS, {}), expected, atol=1e-5)
@@ -133,7 +133,7 @@ def test_layer_norm_is_that_of_pytorch(tmp_path):
 
 
 def test_layers_are_weighted_from_the_first_one_on(tmp_path):
-    layers = GENERATOR.normal(size=(3, 4, 5, 16)).astype(np.float32)  # [n l t d]
+    layers = jnp.asarray(GENERATOR.normal(size=(3, 4, 5, 16)), jnp.float32)  # [n l t d]
     weights = np.array([2.0, 0.5, -1.0], np.float32)
     config = {"word_embedding_dimension": 16, "layer_start": 1, "num_hidden_layers": 3}
     write_module(tmp_path, config, layer_weights=weights)
@@ -217,7 +217,7 @@ def test_a_chain_with_all_further_modules_is_read_and_saved(folder, tmp_path):
     np.testing.assert_allclose(packed, embeddings, atol=1e-5)
     tokens = encoder.tokenizer(["a cat sat"])
     with pytest.raises(EncoderError, match="WeightedLayerPooling has one embedding, none of each"):
-        encoder.all_layers(encoder.params, tokens)
+        encoder.all_layers(encoder.params, jax.tree.map(jnp.asarray, tokens))
 
 
 # Refusals ----------------------------------------------------------------------------------------

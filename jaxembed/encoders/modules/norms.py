@@ -64,8 +64,8 @@ class LayerNorm:
     @classmethod
     def read(cls, folder: Path) -> tuple[LayerNorm, Params]:
         module = cls(LAYER_NORM.read(folder / "config.json")["dimension"])
-        shapes = dict.fromkeys(("norm.weight", "norm.bias"), (module.dimension,))
-        tensors = read_parameters(folder, shapes)
+        shape = (module.dimension,)
+        tensors = read_parameters(folder, {"norm.weight": shape, "norm.bias": shape})
         return module, {"scale": tensors["norm.weight"], "bias": tensors["norm.bias"]}
 
     def width_of(self, width: int) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jaxembed.data.beir import beir_pairs, is_beir_folder
 from jaxembed.data.errors import DataError
+from jaxembed.data.split_names import files_by_split
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -99,7 +100,7 @@ def _open_name(name: str, split: str, config: str | None) -> Dataset:
             raise DataError(f"{name} has the splits {', '.join(EMBEDDED_SPLITS)}; got {split!r}")
         return _open_files([EMBEDDED / f"{_stem(split)}.parquet"], split)
     if path.is_dir():
-        return _open_folder(path, split)
+        return _open_folder(path, split, config)
     if path.exists() or path.suffix in FORMATS or glob.has_magic(name) or name.count("/") > 1:
         return _open_files(_files(name), split)
     try:
@@ -127,13 +128,16 @@ def _open_files(files: Sequence[Path], split: str) -> Dataset:
     for file in files:
         if file.suffix not in FORMATS:
             raise DataError(f"{file}: unknown kind of file; known are {' '.join(FORMATS)}")
+        if "::" in str(file):  # which fsspec takes for one file system in another
+            raise DataError(f"{file}: a name with '::' cannot be opened; rename it")
     suffixes = sorted({file.suffix for file in files})
     if any(FORMATS[suffix] != FORMATS[suffixes[0]] for suffix in suffixes):
         raise DataError(f"the files of one data set must be of one kind; got {', '.join(suffixes)}")
     kind, options = FORMATS[suffixes[0]]
     names = [str(file) for file in files]
+    paths = [glob.escape(name) for name in names]  # else brackets in a name are a pattern
     try:
-        return _load(kind, split, data_files={_stem(split): names}, **options)
+        return _load(kind, split, data_files={_stem(split): paths}, **options)
     except Exception as error:  # whatever the reader of the format raises
         if len(files) == 1:
             raise DataError(f"{files[0]}: cannot be read ({_reason(error)})") from error
@@ -142,7 +146,7 @@ def _open_files(files: Sequence[Path], split: str) -> Dataset:
         raise DataError(f"{names[0]} and {names[-1]} do not fit ({_reason(error)})") from error
 
 
-def _open_folder(folder: Path, split: str) -> Dataset:
+def _open_folder(folder: Path, split: str, config: str | None) -> Dataset:
     if (folder / "dataset_info.json").exists() or (folder / "dataset_dict.json").exists():
         from datasets import load_from_disk
 
@@ -156,16 +160,25 @@ def _open_folder(folder: Path, split: str) -> Dataset:
         from datasets import Dataset
 
         return Dataset.from_dict(beir_pairs(folder, _stem(split)))
-    files = sorted(file for file in folder.rglob("*") if file.suffix in FORMATS)
-    if not files:
+    if _describes_itself(folder):
+        try:
+            return _load(str(folder), split, name=config)
+        except Exception as error:
+            raise DataError(f"{folder}: cannot be read ({_reason(error)})") from error
+    files = [file for file in sorted(folder.rglob("*")) if file.suffix in FORMATS]
+    splits = files_by_split(folder, files)
+    if not splits:
         raise DataError(f"{folder}: the folder has no data; known are {' '.join(FORMATS)}")
-    _, options = FORMATS[files[0].suffix]
-    try:
-        return _load(str(folder), split, **options)
-    except Exception as error:
-        for file in files:
-            _open_files([file], "train")
-        raise DataError(f"{folder}: cannot be read ({_reason(error)})") from error
+    if _stem(split) not in splits:
+        raise DataError(f"{folder} has the splits {', '.join(splits)}; got {split!r}")
+    return _open_files(splits[_stem(split)], split)
+
+
+def _describes_itself(folder: Path) -> bool:
+    """Says whether the folder's README lists its configurations and their files, as on the Hub."""
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    return bool(re.match(r"---\n(?:(?!---).*\n)*configs:", text))
 
 
 def _open_rows(source: Any, split: str) -> Dataset:

@@ -81,6 +81,48 @@ def test_a_folder_of_files_has_the_splits_of_their_names(tmp_path, suffix):
         open_dataset(tmp_path, split="validation")
 
 
+def test_no_file_of_a_folder_is_left_out(tmp_path):
+    """Where the names of some files say a split, those of the others were read past."""
+    write(tmp_path / "cars_train.jsonl")
+    write(tmp_path / "boats.jsonl")
+    with pytest.raises(DataError, match=r"which split is boats.jsonl of\? cars_train.jsonl is of"):
+        open_dataset(tmp_path)
+    (tmp_path / "cars_train.jsonl").rename(tmp_path / "cars.jsonl")
+    assert len(open_dataset(tmp_path)) == 2 * len(ROWS)
+    write(tmp_path / "more.csv")
+    with pytest.raises(DataError, match=r"must be of one kind; got .csv, .jsonl"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["set [v1]", "my-test-data", "a*b", "50% ?", "x#1"])
+def test_any_name_of_a_folder_or_file_is_taken_as_it_is(tmp_path, name):
+    (tmp_path / name).mkdir()
+    path = write(tmp_path / name / f"{name}.jsonl".replace("test", "rows"))
+    assert open_dataset(tmp_path / name).to_list() == ROWS
+    assert open_dataset(path).to_list() == ROWS
+
+
+def test_hidden_files_and_descriptions_are_no_data(tmp_path):
+    write(tmp_path / "rows.json")
+    for name in ("config.json", ".rows.json", ".cache/rows.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert open_dataset(tmp_path).to_list() == ROWS
+
+
+def test_a_readme_says_the_configurations_of_a_folder(tmp_path):
+    for name in ("pair", "triplet"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "rows.jsonl")
+    lists = "".join(
+        f"- config_name: {name}\n  data_files: {name}/*.jsonl\n" for name in ("pair", "triplet")
+    )
+    (tmp_path / "README.md").write_text(f"---\nlicense: mit\nconfigs:\n{lists}---\nText.\n")
+    assert open_dataset(tmp_path, config="pair").to_list() == ROWS
+    with pytest.raises(DataError, match="Config name is missing"):
+        open_dataset(tmp_path)
+
+
 def test_folders_of_save_to_disk_are_a_source(tmp_path):
     data = Dataset.from_list(ROWS)
     data.save_to_disk(tmp_path / "one")
@@ -196,6 +238,11 @@ def test_an_unknown_kind_of_file_is_refused(tmp_path):
         open_dataset(tmp_path / "rows.txt")
     with pytest.raises(DataError, match=r"the folder has no data; known are .parquet"):
         open_dataset(tmp_path)
+
+
+def test_a_name_that_chains_file_systems_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"a::b.jsonl: a name with '::' cannot be opened; rename"):
+        open_dataset(write(tmp_path / "a::b.jsonl"))
 
 
 def test_files_of_two_kinds_are_refused(tmp_path):

@@ -30,6 +30,7 @@ from inputs import fingerprint
 from loop import Loop
 from measuring import Measuring
 from results import write_json
+from run_folder import check_deletable
 from suites import open_evaluation
 from training import Training, open_training
 
@@ -55,6 +56,8 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     hosts = hosts or Hosts()
     config = continued(config) if config.resume else config
     check(config)
+    if config.overwrite and not config.resume:
+        check_deletable(config)
     hosts.agree({**as_json(config), "code": code_fingerprint(), "jax": jax.__version__})
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax: "did not provide metrics"

@@ -26,6 +26,7 @@ from jaxembed.encoders.layout import (
 from jaxembed.encoders.model_card import model_card
 from jaxembed.encoders.modules import ALL_LAYERS, SENTENCE, TOKENS, Modules, Pooling
 from jaxembed.encoders.modules.chain import check_layers, check_mode, pooled_by, read_modules
+from jaxembed.encoders.replacing import check_replaceable
 from jaxembed.encoders.settings import Settings, read_settings, write_settings
 from jaxembed.encoders.static_embedding import load_static_embedding
 from jaxembed.encoders.tokenizer import load_plain_tokenizer, load_tokenizer
@@ -155,7 +156,12 @@ def transformer_source(source: str, folder: Path) -> Callable[..., Transformer]:
 
 
 def save_encoder(encoder: Encoder, folder: Path, facts: Mapping[str, Any]) -> Path:
-    """Writes the folder whole or not at all: beside its place first, then moved there."""
+    """Writes the folder whole or not at all: beside its place first, then moved there.
+
+    Raises:
+        EncoderError: the folder is no model's, or holds more than a model.
+    """
+    check_replaceable(folder)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

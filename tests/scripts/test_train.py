@@ -259,6 +259,28 @@ def test_wrong_input_is_refused_before_anything_is_written(train, tmp_path, flag
     assert not list(tmp_path.iterdir())
 
 
+def test_overwrite_deletes_a_run_and_nothing_else(train, tmp_path, monkeypatch):
+    def refused(message, **flags):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ValueError, match=message):
+            train(overwrite=True, evaluate=("none",), **{"data": (str(TRAIN_FILE),), **flags})
+        assert sorted(tmp_path.rglob("*")) == before
+
+    project, old = tmp_path / "project", tmp_path / "old"
+    for folder in (project, old / "model"):
+        folder.mkdir(parents=True)
+    (project / "config.json").write_text('{"model_type": "bert"}')
+    refused("project holds no run, so --overwrite does not delete it", output=project)
+    refused("config.json is a file; choose another --output", output=project / "config.json")
+    flags = {"loss": ["cosent"], "steps": 1, "data": []}
+    (old / "config.json").write_text(json.dumps(flags))
+    (old / "rows.jsonl").write_text('{"query": "a", "positive": "b"}')
+    refused("would delete --model, .*old/model, with", output=old, model=str(old / "model"))
+    refused("would delete --data, .*rows.jsonl", output=old, data=(str(old / "rows.jsonl"),))
+    monkeypatch.chdir(old / "model")
+    refused("would delete the folder you are in", output=old)
+
+
 def test_a_text_that_is_no_string_is_named_by_its_row(train, tmp_path):
     file = tmp_path / "mixed.jsonl"
     file.write_text('{"query": "a", "positive": "b"}\n{"query": 5, "positive": "c"}\n')

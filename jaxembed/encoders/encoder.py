@@ -17,13 +17,12 @@ from jax.sharding import Sharding
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.inference import (
     build_embed,
-    check_kind,
-    check_texts,
     progress,
     quantize_embeddings,
 )
 from jaxembed.encoders.modules import ALL_LAYERS, SENTENCE, TOKENS, Module
 from jaxembed.encoders.settings import ROLES
+from jaxembed.encoders.texts import check_kind, check_texts
 from jaxembed.encoders.tokenizer import TextTokenizer
 from jaxembed.randomness import row_keys
 from jaxembed.typing import EncodeFn, Params

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +18,7 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from jaxembed.encoders.errors import EncoderError, TextError
 from jaxembed.encoders.packing import NARROWEST, pack
+from jaxembed.encoders.texts import check_kind, check_texts
 from jaxembed.encoders.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -243,6 +244,10 @@ def quantize_embeddings(
     if precision in BITS:
         codes = np.packbits(embeddings > 0, axis=1)
     else:
+        if ranges is None and len(embeddings) == 1:
+            raise EncoderError(
+                f"{precision} of one text needs ranges [2 d], the least and greatest values of many"
+            )
         low, high = ranges_of(embeddings) if ranges is None else np.asarray(ranges, np.float32)
         step = (high - low) / 255
         levels = np.floor((embeddings - low) / np.where(step == 0, 1, step))
@@ -256,32 +261,6 @@ def ranges_of(embeddings: np.ndarray) -> np.ndarray:
     if not len(embeddings):
         return np.zeros((2, embeddings.shape[1]), np.float32)
     return np.stack([embeddings.min(axis=0), embeddings.max(axis=0)])
-
-
-def check_texts(texts: Sequence[Any], first: int = 0) -> None:
-    """Refuses what is no string that UTF-8 can hold, by its row; the first text is row `first`."""
-    for row, text in enumerate(texts, first):
-        if not isinstance(text, str):
-            shown = " ".join(repr(text).split())
-            shown = shown if len(shown) <= 60 else shown[:60] + "…"
-            raise TextError(row, f"must be a string; got {type(text).__name__} {shown}")
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                half = f"{text[error.start]!r} at character {error.start}"
-                raise TextError(row, f"has {half}, half of a pair; mend or omit it") from None
-
-
-def check_kind(texts: Any) -> None:
-    """Refuses what gives keys, names of columns, bytes, or no order, where texts are due."""
-    other = isinstance(texts, Mapping | Set | bytes | bytearray | memoryview)
-    if other or hasattr(texts, "columns") or not hasattr(type(texts), "__iter__"):
-        raise EncoderError(
-            f"texts must be a string or an iterable of strings; got {type(texts).__name__}"
-        )
-    if getattr(texts, "ndim", 1) != 1:
-        raise EncoderError(f"texts must have one axis; got an array of {texts.ndim}")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from jaxembed.encoders.errors import EncoderError
-from jaxembed.encoders.inference import check_texts
+from jaxembed.encoders.texts import check_texts
 from jaxembed.encoders.tokenizer_file import PlainTokenizer
 
 if TYPE_CHECKING:

@@ -88,6 +88,15 @@ def test_no_text_has_the_shape_and_type_of_the_precision(tiny, precision, dtype,
     assert (codes.shape, codes.dtype) == ((0, width), dtype)
 
 
+@pytest.mark.parametrize("precision", ["int8", "uint8"])
+def test_bytes_of_one_text_need_ranges(tiny, precision):
+    with pytest.raises(EncoderError, match=rf"{precision} of one text needs ranges \[2 d\]"):
+        tiny.encode("any text", precision=precision)
+    ranges = np.array([[-1.0] * 24, [1.0] * 24])
+    codes = tiny.encode("any text", precision=precision, ranges=ranges)
+    assert len(np.unique(codes)) > 5
+
+
 # Batches -----------------------------------------------------------------------------------------
 
 

@@ -19,11 +19,12 @@ import numpy as np
 import tyro
 from command import command
 from config import ConfigError
+from evaluation_lines import evaluation_lines
 from prompts import model_prompts
 from results import versions, write_json
 from rich.table import Table
 from scores import labelled_pairs, plot_dims, plot_scores
-from suites import open_suite, similarity_line
+from suites import open_suite
 
 from jaxembed.console import Console
 from jaxembed.encoders import Encoder, load
@@ -66,6 +67,8 @@ class Config:
     """Uses none of the model's prompts but those that are named."""
     similarity: Similarity | None = None
     """What compares embeddings, where a .toml suite does not say; the model's own if not given."""
+    exclude_same_id: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """In retrieval, a query never finds the document of its own id, as in MTEB and BEIR."""
     max_seq_length: Count | None = None
     """Tokens that are kept of a text; the model's own limit if not given."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -95,11 +98,15 @@ def main(config: Config) -> int:
         source=config.encoder_source,
     )
     similarity = config.similarity or encoder.similarity
-    evaluator = open_suite(config.suite, columns=config.columns, similarity=similarity)
+    evaluator = open_suite(
+        config.suite,
+        columns=config.columns,
+        similarity=similarity,
+        exclude_same_id=config.exclude_same_id,
+    )
     embed = Embedding(encoder, config)
-    for line in (embed.prompts.line(), similarity_line(encoder, similarity)):
-        if line:
-            print(line, flush=True)
+    for line in evaluation_lines(encoder, embed.prompts, similarity, evaluator):
+        print(line, flush=True)
     begin = time.perf_counter()
     values = evaluator.evaluate(embed)
     if config.dims:

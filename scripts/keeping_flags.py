@@ -39,6 +39,8 @@ class KeepingFlags:
     similarity: Similarity | None = None
     """What compares embeddings in evaluations, where a .toml suite does not say; the model's own if
     not given."""
+    exclude_same_id: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """In retrieval, a query never finds the document of its own id, as in MTEB and BEIR."""
     metric: str | None = None
     """The metric that ranks checkpoints, greatest first; the evaluation's main one if not given."""
     early_stopping: Count | None = None

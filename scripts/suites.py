@@ -12,7 +12,6 @@ from config import Config, ConfigError
 from tables import read_tables
 
 from jaxembed.data import Rows, bind_columns, open_dataset, wordnet_gloss_retrieval
-from jaxembed.encoders import Encoder
 from jaxembed.evaluators import (
     BinaryClassificationEvaluator,
     ClassificationEvaluator,
@@ -168,10 +167,12 @@ KINDS: dict[str, Callable[[Source], Evaluator]] = {
 }
 
 
-# The kinds that compare by any similarity, and their option; the others have one of their own.
-SIMILARITY = {
-    **dict.fromkeys(("similarity", "triplet", "retrieval", "reranking", "nano_beir"), "similarity"),
-    "binary_classification": "similarities",
+# The options that a flag or the model gives to evaluations of a kind that do not say them.
+RETRIEVAL = ("similarity", "exclude_same_id")
+USUAL = {
+    **dict.fromkeys(("retrieval", "nano_beir"), RETRIEVAL),
+    **dict.fromkeys(("similarity", "triplet", "reranking"), ("similarity",)),
+    "binary_classification": ("similarities",),
 }
 
 
@@ -183,44 +184,47 @@ def open_evaluation(config: Config, similarity: str = "cosine") -> Evaluator | N
         given = (EMBEDDED,) if embedded else ()
     if given in ((), ("none",)):
         return None
-    similarity = config.similarity or similarity
-    return open_suite(given, columns=config.evaluate_columns, similarity=similarity)
-
-
-def similarity_line(encoder: Encoder, similarity: str) -> str:
-    """Names the similarity in one line, unless it is cosine, which is usual, and the model's."""
-    if similarity == encoder.similarity == "cosine":
-        return ""
-    origin = "the model's own" if similarity == encoder.similarity else "of --similarity"
-    return f"similarity: {similarity}, {origin}"
+    return open_suite(
+        given,
+        columns=config.evaluate_columns,
+        similarity=config.similarity or similarity,
+        exclude_same_id=config.exclude_same_id,
+    )
 
 
 def open_suite(
-    given: Sequence[str], *, columns: Sequence[str] = (), similarity: str = "cosine"
+    given: Sequence[str],
+    *,
+    columns: Sequence[str] = (),
+    similarity: str = "cosine",
+    exclude_same_id: bool = False,
 ) -> Evaluator:
     """Opens files, folders, KIND:FILE and .toml suites as one evaluator.
 
     Args:
         columns: of files, by role.
-        similarity: of evaluations that do not say theirs.
+        similarity, exclude_same_id: of evaluations that do not say theirs.
 
     Raises:
         ValueError: one that cannot be opened, a kind that is none, or two of one name.
     """
+    usual = {
+        "similarity": similarity,
+        "similarities": (similarity,),
+        "exclude_same_id": exclude_same_id,
+    }
     evaluators: dict[str, Evaluator] = {}
     for item in given:
         path = Path(item).expanduser()
         if path.suffix == ".toml":
-            found = {
-                name: _open(kind, source, similarity) for name, kind, source in read_suite(path)
-            }
+            found = {name: _open(kind, source, usual) for name, kind, source in read_suite(path)}
         else:
             kind, _, rest = item.partition(":")
             kind, data = (kind, rest) if kind in KINDS else (_kind_of(item), item)
             if not data and kind != "nano_beir":
                 raise ConfigError(f"--evaluate {item} names no file")
             source = Source(data, columns=",".join(columns) or None)
-            found = {Path(data).stem or kind: _open(kind, source, similarity)}
+            found = {Path(data).stem or kind: _open(kind, source, usual)}
         for name, evaluator in found.items():
             if name in evaluators:
                 raise ConfigError(
@@ -261,10 +265,9 @@ def _kind_of(data: str) -> str:
     return "similarity"
 
 
-def _open(kind: str, source: Source, similarity: str) -> Evaluator:
-    if option := SIMILARITY.get(kind):
-        usual = (similarity,) if option == "similarities" else similarity
-        source = replace(source, options={option: usual, **source.options})
+def _open(kind: str, source: Source, usual: Mapping[str, Any]) -> Evaluator:
+    options = {name: usual[name] for name in USUAL.get(kind, ())}
+    source = replace(source, options={**options, **source.options})
     try:
         return KINDS[kind](source)
     except TypeError as error:  # an option that the evaluator does not have

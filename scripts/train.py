@@ -106,7 +106,7 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     for name, facts in training.facts.items():
         for line in facts.lines():
             screen.say(f"  {name + ': ' if name else ''}{line}")
-    for line in training.lines(evaluated=evaluator is not None):
+    for line in training.lines(evaluator):
         screen.say(f"  {line}")
     if start:
         screen.say(f"goes on after step {start}")

@@ -10,15 +10,16 @@ from typing import Any
 import jax
 import optax
 from config import FREE, Config, ConfigError, as_json
+from evaluation_lines import evaluation_lines
 from inputs import fingerprint, open_tasks
 from jax import Array
 from jax.sharding import Mesh
 from measuring import HEALTHY
 from prompts import Prompts, model_prompts, training_line
-from suites import similarity_line
 
 from jaxembed.data import DataFacts, Shards
 from jaxembed.encoders import Encoder, tensor_axis
+from jaxembed.evaluators import Evaluator
 from jaxembed.tasks import Tasks
 from jaxembed.training import (
     TrainState,
@@ -123,12 +124,13 @@ class Training:
         texts = {role: given[role] or text for role, text in found.texts.items()}
         return dataclasses.replace(found, texts=texts)
 
-    def lines(self, evaluated: bool) -> list[str]:
-        """Says which prompts and which similarity are used, as far as there is anything to say."""
-        found = [training_line(self.encoder, task, name) for name, task in self.tasks.tasks.items()]
-        if evaluated:
+    def lines(self, evaluator: Evaluator | None) -> list[str]:
+        """Says which prompts and what comparison are used, as far as there is anything to say."""
+        tasks = self.tasks.tasks.items()
+        found = [training_line(self.encoder, task, name) for name, task in tasks]
+        if evaluator is not None:
             similarity = self.config.similarity or self.encoder.similarity
-            found += [self.prompts.line(), similarity_line(self.encoder, similarity)]
+            found += evaluation_lines(self.encoder, self.prompts, similarity, evaluator)
         return [line for line in found if line]
 
     @cached_property

@@ -16,7 +16,9 @@ from jaxembed.data.errors import DataError
 Judgements = dict[str, dict[str, float]]
 Retrieval = tuple[dict[str, str], dict[str, str], Judgements]
 QRELS = ("query-id", "corpus-id", "score")
+TREC = ("query-id", "iteration", "corpus-id", "score")  # as trec_eval has qrels, without a header
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".tsv", ".tsv.gz")
+TREC_SUFFIXES = (".txt", ".txt.gz", ".qrels", ".trec")
 
 
 @runtime_checkable
@@ -41,7 +43,12 @@ def read_beir(corpus: Source, queries: Source, qrels: Source) -> Retrieval:
         queries: Columns `_id`, `text`.
         qrels: Columns `query-id`, `corpus-id` and, where they are graded, `score`.
 
-    Files are .parquet, .jsonl or .tsv, the latter two also .gz.
+    Files are .parquet, .jsonl or .tsv, the latter two also .gz. Qrels may also have the four
+    columns of TREC, `query-id 0 corpus-id score` between blanks or tabs and without a header, in a
+    file .tsv, .txt, .qrels or .trec.
+
+    A query may have the id of a document, as in ArguAna, where it is that document. BEIR and MTEB
+    never count it as found: see `RetrievalEvaluator.exclude_same_id`.
 
     Raises:
         DataError: A file cannot be read, a column is missing, two rows have the same `_id`, a text
@@ -97,10 +104,10 @@ def beir_files(folder: Path, split: str) -> tuple[Path, Path, Path]:
     """Finds the three files of a folder."""
     found = []
     for name in ("corpus", "queries", "qrels"):
-        files = [file for file in sorted(folder.glob(f"*{name}.*")) if _suffix(file)]
+        files = [file for file in sorted(folder.glob(f"*{name}.*")) if _suffix(file, name)]
         inside = folder / "qrels"
         if name == "qrels" and inside.is_dir():
-            files = [file for file in sorted(inside.glob(f"{split}.*")) if _suffix(file)]
+            files = [file for file in sorted(inside.glob(f"{split}.*")) if _suffix(file, name)]
             if not files:
                 splits = sorted({file.name.split(".")[0] for file in inside.iterdir()})
                 raise DataError(f"{inside} has the splits {', '.join(splits)}; got {split!r}")
@@ -114,7 +121,7 @@ def beir_files(folder: Path, split: str) -> tuple[Path, Path, Path]:
 def is_beir_folder(folder: Path) -> bool:
     """Says whether a folder has a corpus and queries."""
     names = ("corpus", "queries")
-    return all(any(_suffix(file) for file in folder.glob(f"*{name}.*")) for name in names)
+    return all(any(_suffix(file, name) for file in folder.glob(f"*{name}.*")) for name in names)
 
 
 def beir_pairs(folder: Path, split: str) -> dict[str, list[str]]:
@@ -150,9 +157,9 @@ def _rows(
     """Yields each row, and where it is; what is optional may be None."""
     if isinstance(source, str | Path):
         file = Path(source).expanduser()
-        suffix = _suffix(file)
+        suffix = _suffix(file, name)
         if suffix is None:
-            raise DataError(f"{file}: unknown kind of file; known are {' '.join(SUFFIXES)}")
+            raise DataError(f"{file}: unknown kind of file; known are {' '.join(_suffixes(name))}")
         if suffix != ".parquet":
             yield from _lines(file, suffix, needed, optional)
             return
@@ -192,6 +199,13 @@ def _lines(
                     if set(needed) <= {*row}:  # it is the header
                         header = row
                         continue
+                    of_trec = needed == QRELS[:2] and len(_fields(row)) == len(TREC)
+                    if of_trec and len(row) != len(header):
+                        header = [*TREC]
+                if header == [*TREC]:
+                    row = _fields(row)
+                    if not row:
+                        continue
                 if len(row) != len(header):
                     raise DataError(
                         f"{place} has {len(row)} columns, where {', '.join(header)} are expected"
@@ -199,6 +213,11 @@ def _lines(
                 yield place, nothing | dict(zip(header, row, strict=True))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
+
+
+def _fields(row: list[str]) -> list[str]:
+    """Splits a line of TREC's at tabs or, if that does not give its four columns, at blanks."""
+    return row if len(row) == len(TREC) else " ".join(row).split()
 
 
 def _object(place: str, line: str, needed: tuple[str, ...]) -> dict[str, Any]:
@@ -249,5 +268,9 @@ def _called(name: str, source: Source) -> str:
     return str(source) if isinstance(source, str | Path) else name
 
 
-def _suffix(file: Path) -> str | None:
-    return next((suffix for suffix in SUFFIXES if file.name.endswith(suffix)), None)
+def _suffixes(name: str) -> tuple[str, ...]:
+    return (*SUFFIXES, *TREC_SUFFIXES) if name == "qrels" else SUFFIXES
+
+
+def _suffix(file: Path, name: str) -> str | None:
+    return next((suffix for suffix in _suffixes(name) if file.name.endswith(suffix)), None)

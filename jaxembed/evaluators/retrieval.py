@@ -37,8 +37,7 @@ class RetrievalEvaluator:
     `ks`: means over the queries of what `jaxembed.metrics` defines. A document is relevant if its
     score is above 0. nDCG takes the score as the gain, as BEIR and trec_eval do; where all scores
     are 1 it equals that of sentence-transformers' `InformationRetrievalEvaluator`, and the others
-    always do. Documents of equal similarity rank in the order of the corpus. A document whose id is
-    that of the query is one like any other.
+    always do. Documents of equal similarity rank in the order of the corpus.
 
     Args:
         corpus: Document id to text.
@@ -46,10 +45,13 @@ class RetrievalEvaluator:
         qrels: Query id to {document id: score}. Every query needs a relevant document.
         ks: The ranks at which the list is cut off; more than the corpus has is allowed.
         similarity: "cosine", "dot", or the negative distance "euclidean" or "manhattan".
+        exclude_same_id: A query never finds the document of its own id, as in BEIR and MTEB: in
+            ArguAna it is that document. Else, as in sentence-transformers' evaluator, it is one
+            like any other.
 
     Raises:
         ValueError: No documents or queries, an id in `qrels` that does not exist, a query without
-            a relevant document, a k below 1, or an unknown similarity.
+            a relevant document (that it may find), a k below 1, or an unknown similarity.
 
     Source: Thakur et al., "BEIR: A Heterogeneous Benchmark for Zero-shot Evaluation of Information
     Retrieval Models", 2021.
@@ -68,6 +70,7 @@ class RetrievalEvaluator:
     qrels: Mapping[str, Mapping[str, float]]
     ks: Sequence[int] = (1, 3, 5, 10, 100)
     similarity: Similarity = "cosine"
+    exclude_same_id: bool = False
 
     def __post_init__(self) -> None:
         if not self.corpus or not self.queries:
@@ -88,8 +91,13 @@ class RetrievalEvaluator:
                         f"which is not in the corpus: add it or drop the judgement"
                     )
         for query in self.queries:
-            if not any(score > 0 for score in self.qrels.get(query, {}).values()):
+            relevant = {name for name, score in self.qrels.get(query, {}).items() if score > 0}
+            if not relevant:
                 raise ValueError(f"the query {query!r} has no relevant document: drop it")
+            if self.exclude_same_id and relevant == {query}:
+                raise ValueError(
+                    f"the query {query!r} has no relevant document but that of its own id: drop it"
+                )
 
     @classmethod
     def from_beir(
@@ -97,7 +105,8 @@ class RetrievalEvaluator:
     ) -> RetrievalEvaluator:
         """Builds the evaluator from three tables, or paths of files: see `read_beir`.
 
-        Queries without a relevant document are left out. `options` are `ks` and `similarity`.
+        Queries without a relevant document are left out. `options` are `ks`, `similarity` and
+        `exclude_same_id`.
         """
         documents, texts, judgements = read_beir(corpus, queries, qrels)
         return cls(documents, texts, judgements, **options)
@@ -114,6 +123,11 @@ class RetrievalEvaluator:
         """The name of the metric that ranks models: nDCG at 10, or at the last of `ks`."""
         return f"ndcg@{10 if 10 in self.ks else max(self.ks)}"
 
+    @property
+    def n_same_ids(self) -> int:
+        """The number of queries that have the id of a document."""
+        return len(self.queries.keys() & self.corpus.keys())
+
     def evaluate(self, embed: EmbedFn) -> dict[str, float]:
         """Embeds queries and corpus, searches, and returns `{"ndcg@10": …, "recall@10": …, …}`."""
         _, indices = top_k_search(
@@ -121,6 +135,7 @@ class RetrievalEvaluator:
             embed_texts(embed, list(self.corpus.values()), role="document"),
             k=min(max(self.ks), len(self.corpus)),
             similarity=self.similarity,
+            exclude=self.excluded(),
         )
         judged = jax.device_put(self.judge(indices))
         values = jax.device_get(ranking_metrics(*judged, ks=tuple(self.ks)))
@@ -129,6 +144,13 @@ class RetrievalEvaluator:
             for name in NAMES
             for k, value in zip(self.ks, values[name], strict=True)
         }
+
+    def excluded(self) -> Int[np.ndarray, "q e"] | None:
+        """Returns the row of the document that a query must not find, -1 for none."""
+        if not self.exclude_same_id or not self.n_same_ids:
+            return None
+        rows = {name: row for row, name in enumerate(self.corpus)}
+        return np.array([[rows.get(query, -1)] for query in self.queries])
 
     def judge(self, indices: Int[np.ndarray, "q _"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Looks up the gains `[q, max(ks)]` found, the ideal gains, and the numbers of relevant."""
@@ -139,7 +161,7 @@ class RetrievalEvaluator:
         for row, query in enumerate(self.queries):
             judged = {document: score for document, score in self.qrels[query].items() if score > 0}
             best = sorted(judged.values(), reverse=True)[: max(self.ks)]
-            found = [judged.get(documents[index], 0) for index in indices[row]]
+            found = [judged.get(documents[i], 0) if i >= 0 else 0 for i in indices[row]]
             gains[row, : len(found)], ideal_gains[row, : len(best)] = found, best
             n_relevant[row] = len(judged)
         return gains, ideal_gains, n_relevant

@@ -39,6 +39,25 @@ def test_a_folder_as_published(folder):
     assert read_beir_folder(folder, "train")[1] == {"q3": "x"}  # no header, as some have it
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("qrels/test.tsv", "q1\t0\td1\t2\nq2\t0\td2\t1\nq2\t0\td3\t-1\n"),
+        ("qrels/test.txt", "q1 0 d1 2\n\nq2 Q0  d2 1\nq2 0 d3 -1"),
+        ("qrels.trec", "\ufeffq1 0 d1\t2 \r\nq2 0 d2 1\r\nq2 0 d3 -1\r\n"),
+    ],
+)
+def test_qrels_of_trec_have_four_columns(folder, name, content):
+    for file in folder.glob("qrels/*"):
+        file.unlink()
+    if "/" not in name:
+        (folder / "qrels").rmdir()
+    (folder / name).write_text(content, encoding="utf-8")
+    _, queries, qrels = read_beir_folder(folder)
+    assert queries == {"q1": "pet", "q2": "car"}
+    assert qrels == {"q1": {"d1": 2.0}, "q2": {"d2": 1.0, "d3": -1.0}}
+
+
 def test_it_is_training_data_too(folder):
     rows = open_dataset(folder, split="test")
     assert rows["query"][:] == ["pet", "car", "car"]
@@ -76,6 +95,11 @@ def test_parquet_gzip_and_flat_names(tmp_path):
         ("qrels/test.tsv", "q1\td1\tnan\n", "line 1 of .*a number as score, not 'nan'"),
         ("qrels/test.tsv", QRELS + "q1\td1\t1\n", "line 6 of .*judges 'q1' and 'd1' again"),
         ("qrels/test.tsv", "q8\td1\t1\nq9\td1\t1\n", "line 1 of .*; there are 2 such lines"),
+        ("qrels/test.tsv", "q1 d1 1\n", "line 1 of .*test.tsv has 1 columns, where query-id"),
+        ("qrels/test.tsv", "q1 0 d1 1\nq2 d2 1\n", "line 2 of .*has 3 columns, where query-id, it"),
+        ("qrels/test.tsv", "q1 0 d1 high\n", "line 1 of .*a number as score, not 'high'"),
+        ("qrels/test.tsv", "q1 d1 0 1\n", "line 1 of .*document '0', which is not in corpus"),
+        ("qrels/test.tsv", "q1 Q0 d1 1 0.9 run\n", "line 1 of .*has 1 columns, where query-id"),
         ("corpus.jsonl", '{"_id": null, "text": "a"}\n', "line 1 of .*has no _id: drop it"),
     ],
 )

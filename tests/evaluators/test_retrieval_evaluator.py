@@ -113,6 +113,47 @@ def test_equally_similar_documents_rank_in_corpus_order():
         assert evaluator.evaluate(embed)["accuracy@1"] == first
 
 
+def ndcg_without_same_id(queries, corpus, qrels, k):
+    """As trec_eval has it: the document of a query's own id is not found, but still relevant."""
+    values = []
+    for query, scores in zip(queries, cosines(queries.values(), corpus.values()), strict=True):
+        gains = {name: max(0, score) for name, score in qrels[query].items()}
+        ranked = [name for _, name in sorted(zip(-scores, corpus, strict=True)) if name != query]
+        found = [gains.get(name, 0) for name in ranked[:k]]
+        ideal = sorted(gains.values(), reverse=True)[:k]
+        values.append(
+            sum(gain / math.log2(rank + 2) for rank, gain in enumerate(found))
+            / sum(gain / math.log2(rank + 2) for rank, gain in enumerate(ideal))
+        )
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("n_same", [0, 1, 7])
+def test_the_document_of_a_querys_own_id_is_found_unless_it_is_excluded(graded, n_same):
+    queries, corpus, qrels = graded
+    names = [f"d{row + 5}" if row < n_same else f"q{row}" for row in range(7)]
+    queries = dict(zip(names, queries.values(), strict=True))
+    corpus |= {name: queries[name] for name in names[:n_same]}  # each is its own nearest document
+    qrels = dict(zip(names, qrels.values(), strict=True))
+    embed = StoredVectors(**{f"?{name}": x for name, x in queries.items()}, **corpus)
+    texts = {name: f"?{name}" for name in names}
+    data = same(corpus), texts, qrels
+    values = RetrievalEvaluator(*data, ks=(4, 99), exclude_same_id=True).evaluate(embed)
+    for k in (4, 99):
+        expected = ndcg_without_same_id(queries, corpus, qrels, k)
+        np.testing.assert_allclose(values[f"ndcg@{k}"], expected, rtol=RTOL)
+    plain = RetrievalEvaluator(*data, ks=(4, 99))
+    assert plain.n_same_ids == n_same
+    assert (plain.evaluate(embed)["ndcg@99"] == values["ndcg@99"]) == (n_same == 0)
+
+
+def test_a_query_that_is_its_only_relevant_document_is_refused():
+    data = same("de"), same("d"), {"d": {"d": 1, "e": 0}}
+    assert RetrievalEvaluator(*data).evaluate(StoredVectors(d=np.ones(2), e=-np.ones(2)))["map@1"]
+    with pytest.raises(ValueError, match="query 'd' has no relevant document but that of its own"):
+        RetrievalEvaluator(*data, exclude_same_id=True)
+
+
 def test_texts_are_embedded_once_in_their_roles_and_values_come_in_order(graded):
     queries, corpus, qrels = graded
     embed = StoredVectors(**queries, **corpus)

@@ -160,6 +160,42 @@ def test_minilm_with_other_settings(tmp_path, settings, modules, ndcg):
     assert values["ndcg@10"] == pytest.approx(ndcg, abs=5e-5)
 
 
+def test_ids_in_common_are_said_and_excluded_by_flag_or_suite(tmp_path):
+    from evaluation_lines import same_id_lines
+    from suites import open_suite
+
+    texts = ["towns have libraries", "they cost too much", "ships are slow", "trains are loud"]
+    for name in ("same", "other"):
+        folder = write_beir(tmp_path / name, texts[::2], texts)
+        ids = [f"a{row}" for row in range(4)]
+        write(folder / "corpus.jsonl", _id=ids, text=texts)
+        own = ids[::2] if name == "same" else ["x", "y"]
+        write(folder / "queries.jsonl", _id=own, text=texts[::2])
+        write(folder / "qrels.jsonl", **{"query-id": own, "corpus-id": ids[1::2]})
+    suite = tmp_path / "suite.toml"
+    suite.write_text(
+        f'[a]\ndata = "{tmp_path}/same"\nexclude_same_id = true\n'
+        f'[b]\nkind = "nano_beir"\nnames = ["{tmp_path}/same", "{tmp_path}/other"]\n'
+    )
+    both = [str(suite)]
+
+    def embed(texts, *, role):  # by topic
+        return np.array([["town" in t or "cost" in t, "s are" in t] for t in texts], np.float32)
+
+    evaluator = open_suite(both)
+    assert list(same_id_lines(evaluator)) == [
+        "a: 2 of 2 queries have the id of a document, which they never find (--exclude-same-id)",
+        "b/same: 2 of 2 queries have the id of a document, which they may find;"
+        " --exclude-same-id prevents it, as MTEB does",
+    ]
+    values = evaluator.evaluate(embed)
+    assert values["a/ndcg@10"] == 1
+    assert values["b/same/ndcg@10"] == pytest.approx(1 / np.log2(3))
+    values = open_suite(both, exclude_same_id=True).evaluate(embed)
+    assert values["a/ndcg@10"] == values["b/same/ndcg@10"] == 1
+    assert values["b/other/ndcg@10"] == pytest.approx(1 / np.log2(3))
+
+
 PROMPTS = {"query": "find: ", "document": "text: ", "passage": "p: ", "empty": ""}
 
 

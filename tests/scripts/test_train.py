@@ -95,6 +95,8 @@ def test_a_run_ends_with_a_model_a_table_a_picture_and_a_log(undisturbed):
     report = (output / "report.html").read_text()
     assert all(part in report for part in ("Embedding health", "Throughput", "Versions", "Data"))
     assert "tokens on average" in text
+    assert 'prompts in training: none; the model has "document", "query"' in text
+    assert 'prompts: "query" for queries, "document" for documents; --no-prompts' in text
     card = (output / "model/README.md").read_text()
     assert "| loss | multiple_negatives_ranking |" in card
     assert "| ndcg@10 after |" in card

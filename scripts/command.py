@@ -7,21 +7,27 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import tyro
+from problems import end, problem_of
+
+from jaxembed.console import write_anything
 
 
 def command(
     main: Callable[[Any], int], config: type, description: str | None, *, kept: str = ""
 ) -> NoReturn:
     """Runs a script with its flags; `kept` is what a message says of what was written before."""
-    kept = f"; {kept}" if kept else ""
+    write_anything()
     try:
-        sys.exit(main(tyro.cli(config, description=description)))
-    except ValueError as error:  # wrong flags, data, model or folder
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error}{kept}", file=sys.stderr)
-        sys.exit(1)
+        status = main(tyro.cli(config, description=description))
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on, as in `--help | head`
+        end(141)
+    except Exception as error:
+        status, problem = problem_of(error, kept=kept, smaller="lower --batch-size")
+        print(f"error: {problem}", file=sys.stderr)
+        end(status)
     except KeyboardInterrupt:
-        print(f"\nstopped{kept}", file=sys.stderr)
-        sys.exit(130)
+        status, problem = problem_of(KeyboardInterrupt(), kept=kept)
+        print(f"\n{problem}", file=sys.stderr)
+        end(status)
+    sys.exit(status)

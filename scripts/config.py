@@ -15,7 +15,7 @@ from huggingface_hub.utils import validate_repo_id  # pyright: ignore[reportPriv
 from keeping_flags import KeepingFlags
 from loss_flags import LossFlags
 
-from jaxembed.forms import At
+from jaxembed.forms import At, FormError, read_json
 from jaxembed.objectives import REGISTRY
 from jaxembed.settings import Count, Natural, NotNegative, Positive, Seed, Share, check_fields
 from jaxembed.training.loggers import check_logger
@@ -206,19 +206,25 @@ def continued(config: Config) -> Config:
     file = folder / "config.json"
     if not file.exists():
         raise ConfigError(f"{folder} holds no run: there is no {file}")
-    stored = json.loads(file.read_text())
     values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in read_json(file, {str: object}).items()
     }
     if unknown := values.keys() - {field.name for field in dataclasses.fields(config)}:
         raise ConfigError(f"{file} is of another version: there is no flag {min(unknown)}")
     if values.get("epochs"):
         values["steps"] = None  # older runs have the default of both
     for name in ("cache", "token_cache", "tasks"):
-        values[name] = values[name] and Path(values[name])
+        value = values.get(name)
+        values[name] = Path(value) if isinstance(value, str) else value
     anew = {name: getattr(config, name) for name in (*OF_HOST, *OF_DEVICES)}
     anew = {name: value for name, value in anew.items() if value is not None and value is not False}
-    return Config(**{**values, **anew, "output": folder, "resume": folder})
+    config = Config(**{**values, **anew, "output": folder, "resume": folder})
+    try:
+        check_fields(config)
+    except FormError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    return config
 
 
 def check(config: Config) -> None:
@@ -260,6 +266,13 @@ def check(config: Config) -> None:
             "a tied decoder is the encoder itself; leave --decoder-name-or-path away, or say"
             " --no-tie-encoder-decoder"
         )
+    check_output(config)
+
+
+def check_output(config: Config) -> None:
+    """Refuses a folder that holds a run, unless that is resumed or overwritten."""
+    if config.output.exists() and not config.output.is_dir():
+        raise ConfigError(f"{config.output} is a file; choose another --output")
     finished = config.output / "config.json"
     if not config.resume and not config.overwrite and finished.exists():
         raise ConfigError(

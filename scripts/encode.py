@@ -30,6 +30,7 @@ from manifest import Manifest
 from jaxembed.data import DataError, Rows, bind_columns, open_dataset, row_hashes
 from jaxembed.encoders import Encoder, load
 from jaxembed.encoders.inference import INTEGERS, build_embed, encode_stream, ranges_of
+from jaxembed.folder_lock import locked
 from jaxembed.settings import Count, check_fields
 from jaxembed.typing import Roles
 
@@ -134,47 +135,49 @@ def main(config: Config) -> int:
         for start in range(0, len(rows), config.shard_size)
     ]
 
-    # The output's folder
-    manifest = Manifest(
-        config.output,
-        {
-            **{k: v for k, v in dataclasses.asdict(config).items() if k not in FREE},
-            "prompt": prompt,
-            "ranges": None if given is None else fingerprint([given]),
-            "dimension": config.truncate_dim or encoder.dimension,
-            "rows": len(rows),
-            "data_fingerprint": fingerprint([row_hashes(rows)]),
-            "model_fingerprint": fingerprint(jax.tree.leaves(encoder.params)),
-        },
-    )
-    ranges = calibrate(config, encoder, rows, given, manifest, options)
-    missing = {
-        name: shard
-        for number, shard in enumerate(shards)
-        if not manifest.has(name := f"embeddings-{number:05}.{config.format}")
-    }
-    done = len(rows) - sum(map(len, missing.values()))
-    say(f"{config.model}: {len(rows):,} texts in {len(shards)} shard(s), {done:,} texts are done")
+    with locked(config.output):
+        # The output's folder
+        manifest = Manifest(
+            config.output,
+            {
+                **{k: v for k, v in dataclasses.asdict(config).items() if k not in FREE},
+                "prompt": prompt,
+                "ranges": None if given is None else fingerprint([given]),
+                "dimension": config.truncate_dim or encoder.dimension,
+                "rows": len(rows),
+                "data_fingerprint": fingerprint([row_hashes(rows)]),
+                "model_fingerprint": fingerprint(jax.tree.leaves(encoder.params)),
+            },
+        )
+        ranges = calibrate(config, encoder, rows, given, manifest, options)
+        missing = {
+            name: shard
+            for number, shard in enumerate(shards)
+            if not manifest.has(name := f"embeddings-{number:05}.{config.format}")
+        }
+        done = len(rows) - sum(map(len, missing.values()))
+        parts = f"{len(rows):,} texts in {len(shards)} shard(s)"
+        say(f"{config.model}: {parts}, {done:,} texts are done")
 
-    # The loop: a chunk of the stream is a shard
-    begin, before = time.perf_counter(), done
-    stream = encode_stream(
-        encoder,
-        Texts(rows, list(missing.values())),
-        chunk=config.shard_size,
-        precision=config.precision,
-        ranges=ranges,
-        show_progress=sys.stdout.isatty(),
-        **options,
-    )
-    for (name, shard), embeddings in zip(missing.items(), stream, strict=True):
-        manifest.write(name, partial(save, shard, embeddings, config.format))
-        done += len(shard)
-        per_second = (done - before) / (time.perf_counter() - begin)
-        left = (len(rows) - done) / per_second / 60
-        say(f"{name}  {done:,}/{len(rows):,}  {per_second:.1f} texts/s  left {left:.1f} min")
-    show_results(config, ranges is not None)
-    return 0
+        # The loop: a chunk of the stream is a shard
+        begin, before = time.perf_counter(), done
+        stream = encode_stream(
+            encoder,
+            Texts(rows, list(missing.values())),
+            chunk=config.shard_size,
+            precision=config.precision,
+            ranges=ranges,
+            show_progress=sys.stdout.isatty(),
+            **options,
+        )
+        for (name, shard), embeddings in zip(missing.items(), stream, strict=True):
+            manifest.write(name, partial(save, shard, embeddings, config.format))
+            done += len(shard)
+            per_second = (done - before) / (time.perf_counter() - begin)
+            left = (len(rows) - done) / per_second / 60
+            say(f"{name}  {done:,}/{len(rows):,}  {per_second:.1f} texts/s  left {left:.1f} min")
+        show_results(config, ranges is not None)
+        return 0
 
 
 @dataclass(frozen=True)

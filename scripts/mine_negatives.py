@@ -34,6 +34,7 @@ from pairs import Pairs
 from results import versions
 from vectors import Vectors
 
+from jaxembed.folder_lock import locked
 from jaxembed.mining import Mined, mine
 from jaxembed.search import Similarity
 
@@ -52,35 +53,36 @@ def main(config: Config) -> int:
     pairs = open_texts(config)
     check_names(pairs.names, config.output_format, config.num_negatives)
     sides = open_sides(config, pairs)
-    manifest = Manifest(config.work, identity(config, pairs, sides))
-    shards = shards_of("found", range(len(pairs.queries)), config.shard_size, ".npz")
-    missing = {name: shard for name, shard in shards.items() if not manifest.has(name)}
-    done = len(pairs.queries) - sum(map(len, missing.values()))
-    say(
-        f"{len(pairs.queries):,} queries, {len(pairs.answers):,} answers,"
-        f" {len(pairs.documents):,} documents; {done:,} queries are done"
-    )
+    with locked(config.work):
+        manifest = Manifest(config.work, identity(config, pairs, sides))
+        shards = shards_of("found", range(len(pairs.queries)), config.shard_size, ".npz")
+        missing = {name: shard for name, shard in shards.items() if not manifest.has(name)}
+        done = len(pairs.queries) - sum(map(len, missing.values()))
+        say(
+            f"{len(pairs.queries):,} queries, {len(pairs.answers):,} answers,"
+            f" {len(pairs.documents):,} documents; {done:,} queries are done"
+        )
 
-    # Embeddings, then candidates, shard by shard
-    size = config.shard_size
-    if missing:
-        vectors: list[tuple[Vectors, Vectors, Similarity]] = [
-            (
-                each.queries.vectors(manifest, size),
-                each.documents.vectors(manifest, size),
-                each.similarity,
-            )
-            for each in sides
-        ]
-        pace = Pace("queries", len(pairs.queries), missing)
-        for name, shard in missing.items():
-            found = search(pairs, shard, vectors, k=config.candidates)
-            manifest.write(name, partial(np.savez, **found))
-            pace(name, shard)
+        # Embeddings, then candidates, shard by shard
+        size = config.shard_size
+        if missing:
+            vectors: list[tuple[Vectors, Vectors, Similarity]] = [
+                (
+                    each.queries.vectors(manifest, size),
+                    each.documents.vectors(manifest, size),
+                    each.similarity,
+                )
+                for each in sides
+            ]
+            pace = Pace("queries", len(pairs.queries), missing)
+            for name, shard in missing.items():
+                found = search(pairs, shard, vectors, k=config.candidates)
+                manifest.write(name, partial(np.savez, **found))
+                pace(name, shard)
 
-    # Negatives
-    write_negatives(config, pairs, shards)
-    return 0
+        # Negatives
+        write_negatives(config, pairs, shards)
+        return 0
 
 
 def identity(config: Config, pairs: Pairs, sides: Sequence[Compared]) -> dict[str, Any]:

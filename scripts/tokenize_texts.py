@@ -22,6 +22,7 @@ from config import ConfigError
 from jaxembed.data import DataError, open_dataset
 from jaxembed.encoders import load
 from jaxembed.encoders.token_cache import TokenCache, cache_tokens
+from jaxembed.folder_lock import locked
 from jaxembed.settings import Count, check_fields
 
 if TYPE_CHECKING:
@@ -82,16 +83,17 @@ def main(config: Config) -> int:
     encoder = load(config.model, max_seq_length=config.max_seq_length)
     default = encoder.prompt(None)
     cache = TokenCache.open(encoder.tokenizer, config.cache)
-    for column, lists in columns.items():
-        texts, before = Texts(dataset, column), len(cache)
-        cache = cache_tokens(
-            encoder.tokenizer,
-            iter(texts) if lists else texts,
-            config.cache,
-            prompt=prompts.get(column, default),
-            show_progress=sys.stdout.isatty(),
-        )
-        print(f"{column}: {len(dataset):,} rows, {len(cache) - before:,} new texts", flush=True)
+    with locked(config.cache):
+        for column, lists in columns.items():
+            texts, before = Texts(dataset, column), len(cache)
+            cache = cache_tokens(
+                encoder.tokenizer,
+                iter(texts) if lists else texts,
+                config.cache,
+                prompt=prompts.get(column, default),
+                show_progress=sys.stdout.isatty(),
+            )
+            print(f"{column}: {len(dataset):,} rows, {len(cache) - before:,} new texts", flush=True)
     print(f"tokens  {config.cache}")
     return 0
 

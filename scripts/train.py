@@ -9,13 +9,10 @@ The embedded demonstration, your own data, and an interrupted run that goes on:
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
-import os
-import shutil
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,17 +21,22 @@ import huge_pages  # noqa: F401 - before all else: it starts the process anew
 import jax
 import numpy as np
 import tyro
-from config import Config, ConfigError, as_json, check, continued
+from config import Config, ConfigError, as_json, check, check_output, continued
 from finishing import chosen_state, finish
 from inputs import fingerprint
 from loop import Loop
 from measuring import Measuring
+from problems import end, problem_of
 from results import write_json
 from run_folder import check_deletable
 from suites import open_evaluation
 from training import Training, open_training
 
 import jaxembed
+from jaxembed.console import write_anything
+from jaxembed.folder_lock import clear, locked
+from jaxembed.forms import read_json
+from jaxembed.settings import check_fields
 from jaxembed.training import (
     LOST,
     Checkpoints,
@@ -43,12 +45,17 @@ from jaxembed.training import (
     LostHostError,
     RunLog,
     Screen,
+    TrainState,
     end_process,
     join_cluster,
+    library_log,
     make_mesh,
     open_logger,
     read_log,
 )
+
+KEPT = "what was saved before is whole, go on with --resume"
+SMALLER = "set --mini-batch-size, which encodes fewer rows at once, or lower --batch-size"
 
 
 def main(config: Config, hosts: Hosts | None = None) -> int:
@@ -68,20 +75,28 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     # Model, losses and data: all that can be wrong is found before anything is written
     mesh = make_mesh(fsdp=config.fsdp or 1, tensor=config.tensor or 1)
     training = open_training(config, mesh)
-    steps, output = training.steps, config.output
     evaluator = open_evaluation(config, training.encoder.similarity)
-    measuring = Measuring(config, evaluator, steps)
-    check_average(config, measuring, steps)
+    measuring = Measuring(config, evaluator, training.steps)
+    check_average(config, measuring, training.steps)
     hosts.agree({**training.fingerprints, "devices": describe(jax.local_devices())})
     state = training.create_state()
 
-    # The run's folder
+    folder = config.output if hosts.writes else None
+    with locked(folder) if folder else contextlib.nullcontext(), library_log(folder):
+        return train(config, hosts, training, measuring, state)
+
+
+def train(
+    config: Config, hosts: Hosts, training: Training, measuring: Measuring, state: TrainState
+) -> int:
+    """Trains in the run's folder, from its last checkpoint if there is one; returns the status."""
+    steps, output = training.steps, config.output
     file = output / "config.json"  # an older run has fewer flags, here and in its checkpoints
-    flags = json.loads(file.read_text()) if config.resume else as_json(config)
+    flags = read_json(file, {str: object}) if config.resume else as_json(config)
     if hosts.writes and not config.resume:
+        check_output(config)
         if config.overwrite:
-            shutil.rmtree(output, ignore_errors=True)
-        output.mkdir(parents=True, exist_ok=True)
+            clear(output)
         write_json(file, flags)
     hosts.exchange("folder", True)
     identity = training.identity(flags)
@@ -106,7 +121,7 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     for name, facts in training.facts.items():
         for line in facts.lines():
             screen.say(f"  {name + ': ' if name else ''}{line}")
-    for line in training.lines(evaluator):
+    for line in training.lines(measuring.evaluator):
         screen.say(f"  {line}")
     if start:
         screen.say(f"goes on after step {start}")
@@ -181,36 +196,32 @@ def run(config: Config) -> int:
     """Meets the other hosts, trains, and turns errors into one line and an exit status."""
     hosts, output, agreed = Hosts(), config.resume or config.output, False
 
-    def end(message: str) -> None:
+    def lost(message: str) -> None:
         end_process(f"{message}; start all hosts again with --resume {output}")
 
     try:
         given = config.coordinator, config.n_hosts, config.host_index
-        hosts = join_cluster(*given, timeout=config.host_timeout_s, on_loss=end)
+        check_fields(config)
+        hosts = join_cluster(*given, timeout=config.host_timeout_s, on_loss=lost)
         status, problem = main(config, hosts), ""
-    except ValueError as error:  # wrong flags, data, model or checkpoint, or hosts that differ
-        status, problem, agreed = 2, f"{error}", isinstance(error, HostError)
     except FloatingPointError as error:
         status, problem, agreed = 3, f"{error}", True
-    except OSError as error:  # a full disk, a folder that may not be written
-        status, problem = 1, f"{error}; what was saved before is whole, go on with --resume"
     except LostHostError as error:
         status, problem = LOST, f"{error}"
     except BaseException as error:
-        if hosts.count == 1:
-            raise
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if hosts.count > 1 and isinstance(error, jax.errors.JaxRuntimeError):
             time.sleep(config.host_timeout_s)  # if a host is lost, another thread ends this process
-        traceback.print_exc()
-        status, problem = 1, f"{error!r}"
+        kept = KEPT if (output / "checkpoints").exists() else ""
+        status, problem = problem_of(error, kept=kept, smaller=SMALLER)
+        agreed = isinstance(error, HostError)
     if problem:
         print(f"error: {problem}", file=sys.stderr, flush=True)
     hosts.leave("" if agreed else problem)  # where they differ, all of them see it
-    if problem and hosts.count > 1:
-        sys.stdout.flush()
-        os._exit(status)  # JAX would wait for the others first
+    if problem:
+        end(status)  # JAX would wait for the others first, and orbax for what it could not write
     return status
 
 
 if __name__ == "__main__":
+    write_anything()
     sys.exit(run(tyro.cli(Config, description=__doc__)))

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "late_interaction": {"selection", "similarity"},
     "mesh_axes": set(),
     "console": set(),
+    "folder_lock": set(),
     "settings": {"forms"},
     "losses": {"typing", "selection", "similarity", "late_interaction", "mesh_axes"},
     "transforms": {"typing", "similarity", "randomness", "mesh_axes"},

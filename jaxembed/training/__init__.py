@@ -22,6 +22,7 @@ from jaxembed.training.hosts import (
     LostHostError as LostHostError,
     end_process as end_process,
 )
+from jaxembed.training.library_log import library_log as library_log
 from jaxembed.training.log import RunLog as RunLog, Screen as Screen, read_log as read_log
 from jaxembed.training.loggers import (
     LOGGERS as LOGGERS,

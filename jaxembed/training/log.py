@@ -19,7 +19,10 @@ from rich.progress import (
 )
 
 from jaxembed.console import Console
+from jaxembed.forms import At, FormError, check_form
 from jaxembed.training.loggers import Logger
+
+RECORD = {"step": At(int, least=0), "kind": str}  # and numbers, null where they are not finite
 
 
 class RunLog:
@@ -65,16 +68,26 @@ def _line(record: Mapping[str, Any]) -> str:
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:
-    """Reads the whole records of a log, null as NaN; a last line that was cut off is left out."""
+    """Reads the whole records of a log, null as NaN; a last line that was cut off is left out.
+
+    Raises:
+        FormError: another line is no record.
+    """
     if not file.exists():
         return []
     records = []
-    for line in file.read_text().splitlines():
+    lines = file.read_bytes().decode("utf-8", "replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        place = f"line {number} of {file}"
         try:
             record = json.loads(line)
-            records.append({k: math.nan if v is None else v for k, v in record.items()})
-        except ValueError:
-            break
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):
+                break
+            raise FormError(f"{place} is no record of a run ({error}); delete it") from None
+        check_form(record, RECORD, place)
+        check_form({k: v for k, v in record.items() if k != "kind"}, {str: (float, None)}, place)
+        records.append({k: math.nan if v is None else v for k, v in record.items()})
     return records
 
 

@@ -168,15 +168,6 @@ def test_no_text_at_all(folder):
     assert jaxembed.load(folder).encode([]).shape == (0, 24)
 
 
-def test_saving_over_a_model_replaces_it_whole(folder, tmp_path):
-    target = tmp_path / "saved"
-    target.mkdir()
-    (target / "left-over").write_text("")
-    jaxembed.load(folder).save(target)
-    assert not (target / "left-over").exists()
-    assert jaxembed.load(target).dimension == 24
-
-
 def test_tensors_of_several_files_are_read(folder):
     whole = jaxembed.load(folder).encode(["a bank"])
     tensors = load_file(folder / "model.safetensors")

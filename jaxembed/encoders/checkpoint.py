@@ -6,6 +6,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -85,7 +86,7 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
 
     if not file.exists():
         message = f"{file} is missing"
-        others = [name for name in ("pytorch_model.bin", "flax_model.msgpack")
+        others = [name for name in ("pytorch_model.bin", "flax_model.msgpack", "adapter_model.bin")
                   if (file.parent / name).exists()]  # fmt: skip
         if others:
             message += f": there is only {others[0]}; save it as safetensors with its own library"
@@ -96,6 +97,27 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
         return _read_with_float8(file)
     except (SafetensorError, OSError) as error:
         raise EncoderError(f"{file} is broken or cut short ({error}); fetch it again") from None
+
+
+def weight(folder: Path, name: str, tensor: np.ndarray) -> np.ndarray:
+    """Returns a tensor of a checkpoint as float32.
+
+    Raises:
+        EncoderError: a type that is no float, or values that are NaN or infinite.
+    """
+    if not jnp.issubdtype(tensor.dtype, jnp.floating):
+        raise EncoderError(
+            f"{folder}: tensor {name} holds {tensor.dtype}, no floats, as quantised checkpoints do;"
+            " dequantise the model with its own library and save it again"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = np.asarray(tensor, np.float32)
+        # A finite sum is faster to see than that all are finite, and implies it.
+        if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+            raise EncoderError(
+                f"{folder}: tensor {name} holds NaN or infinite values; take an earlier checkpoint"
+            )
+    return array
 
 
 def _read_with_float8(file: Path) -> dict[str, np.ndarray]:

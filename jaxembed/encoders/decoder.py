@@ -30,6 +30,7 @@ from jaxembed.encoders.flax_transformers import (
     token_types,
 )
 from jaxembed.encoders.folder import load, transformer_folder, transformer_source
+from jaxembed.encoders.lora import configuration
 from jaxembed.encoders.parameters import (
     Path_,
     find_parameters,
@@ -88,7 +89,7 @@ def load_decoder(
         own = {**tied.params, "transformer": encoder.params["transformer"]}
         whole = lambda own, encoder_params: own  # noqa: E731
         return replace(tied, params=own, merged=whole, name=str(name))
-    model = _build(name, read_json(folder / "config.json"), dtype, dropout)
+    model = _build(name, read_json(configuration(folder)), dtype, dropout)
     transformer = load_transformer(folder, dtype=dtype, dropout=dropout)
     drawn = _own(model, transformer.params, seed)
     own = {**drawn, **find_parameters(folder, read_checkpoint(folder), drawn)}

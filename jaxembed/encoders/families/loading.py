@@ -20,6 +20,7 @@ from jaxembed.encoders.families.keys import check_keys
 from jaxembed.encoders.families.known import FAMILIES
 from jaxembed.encoders.families.names import Names
 from jaxembed.encoders.families.transformer import TextTransformer, parameters_of
+from jaxembed.encoders.lora import configuration
 from jaxembed.encoders.parameters import flatten, read_checkpoint
 from jaxembed.encoders.transformer import Transformer
 from jaxembed.typing import Params, Tokens
@@ -55,9 +56,10 @@ def load_family(
     """
     if remat not in REMAT:
         raise EncoderError(f"remat must be one of {', '.join(REMAT)}; got {remat!r}")
-    settings = read_json(folder / "config.json")
+    file = configuration(folder)
+    settings = read_json(file)
     family = FAMILIES[settings["model_type"]]
-    a = _architecture(family, folder / "config.json", settings)
+    a = _architecture(family, file, settings)
     if n_layers is not None:
         if not 1 <= n_layers <= a.n_layers:
             raise EncoderError(

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxembed.encoders.checkpoint import weight
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.families.architecture import Architecture, Family
-from jaxembed.encoders.parameters import PUBLISHED, Path_, flatten, unflatten, weight
+from jaxembed.encoders.parameters import PUBLISHED, Path_, flatten, unflatten
 from jaxembed.typing import Params
 
 

@@ -281,13 +281,10 @@ def _check_precision(precision: str, ranges: np.ndarray | None, width: int) -> N
         raise EncoderError(f"ranges belong to the precisions int8 and uint8, not to {precision}")
     if np.shape(ranges) != (2, width):
         raise EncoderError(f"ranges must be [2 d], {(2, width)}; got {np.shape(ranges)}")
-    least, greatest = np.asarray(ranges)
-    wrong = np.flatnonzero(~(np.isfinite(ranges).all(axis=0) & (least <= greatest)))
-    if wrong.size:
-        raise EncoderError(
-            f"ranges must be finite, the least value first; feature {wrong[0]} has"
-            f" {least[wrong[0]]} to {greatest[wrong[0]]}"
-        )
+    for feature, (least, greatest) in enumerate(np.asarray(ranges).T):
+        if not -np.inf < least <= greatest < np.inf:
+            found = f"feature {feature} has {least} to {greatest}"
+            raise EncoderError(f"ranges must be finite, the least value first; {found}")
 
 
 def _mesh(devices: Sequence[Any]) -> Mesh:

@@ -104,6 +104,7 @@ def load(
             n_positions=transformer.n_positions,
             max_length=max_seq_length,
             prompt_counts=all(m.include_prompt for _, m in modules if isinstance(m, Pooling)),
+            may_pad_left=transformer.pads_left,
         )
     settings = Settings() if chosen else read_settings(folder)
     writes = SENTENCE if layout.static else TOKENS

@@ -182,7 +182,7 @@ def packed_batches(
     There are two shapes: narrow rows for short texts, and rows that hold the longest.
     """
     order = np.argsort([-len(text) for text in texts], kind="stable")
-    left = tokenizer.tokenizer.padding_side == "left"
+    left = tokenizer.pads_left
     widest = NARROWEST
 
     def packed(rows: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
@@ -300,7 +300,7 @@ def _cut(
 ) -> dict[str, np.ndarray]:
     """Returns the rows, filled up to `batch_size`, with the columns of the first row's bucket."""
     width = tokenizer.width(int(tokens["attention_mask"][rows[0]].sum()))
-    left = tokenizer.tokenizer.padding_side == "left"
+    left = tokenizer.pads_left
     columns = slice(-width, None) if left else slice(width)
     rows = np.append(rows, np.repeat(rows[:1], batch_size - len(rows)))
     return {name: array[rows, columns] for name, array in tokens.items()}

@@ -37,6 +37,8 @@ TOKENIZER_FILES = (
 class TextTokenizer:
     """Tokenizes texts and pads them to the smallest bucket that holds the longest.
 
+    `may_pad_left` False pads on the right whatever the tokenizer says, where the model's positions
+    would count the padding before a text, so that its embedding would vary with its batch.
     `prompt_counts` False leaves the tokens of a prompt out of the pooling, as some models want it.
     Texts that the `cache` has are not tokenized again. A text with a token beyond the `vocabulary`
     raises TextError.
@@ -48,6 +50,7 @@ class TextTokenizer:
     prompt_counts: bool = True
     cache: TokenCache | None = None
     vocabulary: int | None = None  # tokens that the model embeds; all if None
+    may_pad_left: bool = True
 
     def __post_init__(self) -> None:
         if self.cache is not None and self.cache.max_length != self.max_length:
@@ -63,9 +66,8 @@ class TextTokenizer:
         """
         ids, lengths = self.ids([prompt + text for text in texts])
         width = self.width(int(lengths.max(initial=0)))
-        left = self.tokenizer.padding_side == "left"
         lengths = lengths[:, None]
-        starts = width - lengths if left else 0
+        starts = width - lengths if self.pads_left else 0
         position = np.arange(width)[None, :] - starts  # within the row's own tokens
         attention = (position >= 0) & (position < lengths)
         pad = self.tokenizer.pad_token_id or 0
@@ -77,6 +79,11 @@ class TextTokenizer:
             pooled = attention & (position >= self._prompt_length(prompt))
             tokens["pooling_mask"] = pooled.astype(np.int32)
         return tokens
+
+    @property
+    def pads_left(self) -> bool:
+        """Whether padding stands before the texts."""
+        return self.may_pad_left and self.tokenizer.padding_side == "left"
 
     def width(self, longest: int) -> int:
         """Returns what texts of up to `longest` tokens are padded to.
@@ -143,6 +150,7 @@ def load_tokenizer(
     n_positions: int | None,
     max_length: int | None = None,
     prompt_counts: bool = True,
+    may_pad_left: bool = True,
 ) -> TextTokenizer:
     """Reads the tokenizer of a model folder.
 
@@ -159,7 +167,13 @@ def load_tokenizer(
         raise EncoderError(f"max_seq_length must lie between 2 and {limit}; got {max_length}")
     length = int(max_length or min(published, limit))
     tokenizer.model_max_length = length
-    return TextTokenizer(tokenizer, length, prompt_counts=prompt_counts, vocabulary=vocabulary)
+    return TextTokenizer(
+        tokenizer,
+        length,
+        prompt_counts=prompt_counts,
+        vocabulary=vocabulary,
+        may_pad_left=may_pad_left,
+    )
 
 
 def token_of(tokenizer: Any, number: int) -> str | None:

@@ -25,4 +25,5 @@ class Transformer:
     settings: Mapping[str, Any]  # config.json
     tensors: Callable[[Params], dict[str, np.ndarray]]  # params -> tensors by published name
     packs: bool = False  # whether a row of tokens may hold several texts
+    pads_left: bool = False  # whether padding before a text changes nothing
     published_type: str = "sentence_transformers.models.Transformer"

@@ -104,5 +104,5 @@ class BatchMaker:
             columns,
             width=tokenizer.width(longest),
             multiple=-(-steps // devices) * devices,
-            left=tokenizer.tokenizer.padding_side == "left",
+            left=tokenizer.pads_left,
         )

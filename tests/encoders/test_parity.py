@@ -60,9 +60,10 @@ def test_module_chain_prompts_and_truncation(tiny):
 
 
 def hidden_states(encoder, texts, prompt="", side="right"):
-    encoder.tokenizer.tokenizer.padding_side = side
+    tokenizer = replace(encoder.tokenizer, may_pad_left=True)
+    tokenizer.tokenizer.padding_side = side
     try:
-        tokens = encoder.tokenizer(texts, prompt)
+        tokens = tokenizer(texts, prompt)
         width = tokens["attention_mask"].sum(axis=1).max()
         cut = slice(-width, None) if side == "left" else slice(width)
         tokens = {name: jnp.asarray(array[:, cut]) for name, array in tokens.items()}

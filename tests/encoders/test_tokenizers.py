@@ -138,9 +138,21 @@ def test_padding_on_the_left_is_kept(folder, tmp_path, where):
     else:
         edit(folder / "tokenizer_config.json", padding_side="left")
     encoder = jaxembed.load(folder)
-    assert encoder.tokenizer(["a cat", TEXT])["attention_mask"][0, 0] == 0
+    tokenizer = replace(encoder.tokenizer, may_pad_left=True)
+    assert tokenizer(["a cat", TEXT])["attention_mask"][0, 0] == 0
     again = jaxembed.load(encoder.save(tmp_path / "saved"))
     assert again.tokenizer.tokenizer.padding_side == "left"
+
+
+def test_padding_before_a_text_does_not_move_it(folder):
+    """A BERT counts positions from the left end of a row, padding included."""
+    edit(folder / "tokenizer_config.json", padding_side="left")
+    encoder, right = jaxembed.load(folder), jaxembed.load(TINY)
+    texts = ["a cat", TEXT, "", "the sun on a tree"]
+    together = encoder.encode(texts)
+    np.testing.assert_allclose(together, right.encode(texts), atol=1e-6)
+    alone = [encoder.encode(text)[0] for text in texts]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", FILES)

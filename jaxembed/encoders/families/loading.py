@@ -106,6 +106,7 @@ def load_family(
         settings,
         lambda params: names.publish(params) | unused,
         packs=True,
+        pads_left=a.positions == "rotary" or a.position_offset is not None,
     )
 
 

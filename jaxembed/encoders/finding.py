@@ -15,6 +15,8 @@ PACKAGED = {
 ADAPTER = "adapter_config.json"
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
 
+OTHER_WEIGHTS = (".bin", ".msgpack", ".h5", ".pt", ".ckpt", ".onnx", ".gguf")
+
 
 def find(name: str | Path) -> Path:
     """Returns the folder of a model: the name itself, a package's, or the hub's local copy."""
@@ -44,3 +46,25 @@ def find(name: str | Path) -> Path:
             f"the model {str(name)!r} is no folder here and cannot be fetched from the hub;"
             f" check the name, or give a folder ({reason})"
         ) from None
+
+
+def check_weights(name: str | Path, folder: Path) -> None:
+    """Refuses a model of the hub that is stored without safetensors.
+
+    Raises:
+        EncoderError: names the files that hold its weights, and the remedy.
+    """
+    if Path(name).expanduser().is_dir() or any(folder.rglob("*.safetensors")):
+        return
+    from huggingface_hub import HfApi
+
+    hub_name = str(name) if "/" in str(name) else f"sentence-transformers/{name}"
+    try:
+        files = HfApi().list_repo_files(hub_name)
+    except Exception:  # the hub is not needed for what lies here
+        return
+    if others := [file for file in files if file.endswith(OTHER_WEIGHTS)]:
+        raise EncoderError(
+            f"{hub_name} holds no safetensors, only {others[0]}; load it with its own library, save"
+            " it with safe_serialization=True, and give that folder"
+        )

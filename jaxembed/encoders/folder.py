@@ -15,7 +15,7 @@ from jaxembed.encoders.checkpoint import inside, read_json, write_json, write_te
 from jaxembed.encoders.encoder import Encoder, chain
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.families import FAMILIES, load_family
-from jaxembed.encoders.finding import find
+from jaxembed.encoders.finding import check_weights, find
 from jaxembed.encoders.layout import (
     Layout,
     check_encodes,
@@ -76,6 +76,8 @@ def load(
             layers, or another pooling mode.
     """
     folder = find(name)
+    if initialize is None:
+        check_weights(name, folder)
     layout = read_layout(folder)
     chosen = pooling is not None and not layout.pools()  # a pooling where there was none
     if not chosen:

@@ -245,9 +245,7 @@ def quantize_embeddings(
         codes = np.packbits(embeddings > 0, axis=1)
     else:
         if ranges is None and len(embeddings) == 1:
-            raise EncoderError(
-                f"{precision} of one text needs ranges [2 d], the least and greatest values of many"
-            )
+            raise EncoderError(f"{precision} of one text needs ranges [2 d], those of many texts")
         low, high = ranges_of(embeddings) if ranges is None else np.asarray(ranges, np.float32)
         step = (high - low) / 255
         levels = np.floor((embeddings - low) / np.where(step == 0, 1, step))

@@ -202,7 +202,8 @@ def run(config: Config) -> int:
     try:
         given = config.coordinator, config.n_hosts, config.host_index
         check_fields(config)
-        hosts = join_cluster(*given, timeout=config.host_timeout_s, on_loss=lost)
+        options = {"timeout": config.host_timeout_s, "token": str(output), "on_loss": lost}
+        hosts = join_cluster(*given, **options)
         status, problem = main(config, hosts), ""
     except FloatingPointError as error:
         status, problem, agreed = 3, f"{error}", True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
 
 from jaxembed.training.hosts import HostError, Hosts, end_process
-from jaxembed.training.meeting import meet_hosts
+from jaxembed.training.meeting import meet_hosts, split_address
 
 PATIENCE = 10  # JAX waits so many times longer for a silent host than we, who can say which it is
 
@@ -18,6 +19,7 @@ def join_cluster(
     host_index: int | None = None,
     *,
     timeout: float = 300,
+    token: str = "",
     on_loss: Callable[[str], None] = end_process,
 ) -> Hosts:
     """Meets the other hosts and starts the JAX runtime with them; without others does nothing.
@@ -28,7 +30,7 @@ def join_cluster(
         coordinator: name and port of host 0, such as `node-0:8476`; hosts meet on the port before.
         n_hosts, host_index: how many there are, and which is this one. If neither they nor the
             coordinator are given, they are found as `jax.distributed.initialize` finds them.
-        timeout, on_loss: as `meet_hosts` takes them.
+        timeout, token, on_loss: as `meet_hosts` takes them.
 
     Raises:
         HostError, LostHostError: as `meet_hosts` raises them, or some of the three are missing.
@@ -41,11 +43,11 @@ def join_cluster(
     address, count, index = told or find_cluster(int(timeout)) or ("", 1, 0)
     if count == 1:
         return Hosts()
-    name, _, port = address.rpartition(":")
-    if not (name and port.isdigit()):
-        raise HostError(f"--coordinator is a name and a port, such as node-0:8476; got {address}")
-    place = f"{name}:{int(port) - 1}"
-    hosts = meet_hosts(place, index=index, count=count, timeout=timeout, on_loss=on_loss)
+    name, port = split_address(address)
+    place = f"{name}:{port - 1}"
+    hosts = meet_hosts(
+        place, index=index, count=count, timeout=timeout, token=token, on_loss=on_loss
+    )
     # Its handler of SIGTERM would take the signal from ours; hosts tell each other of signals.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
@@ -53,9 +55,9 @@ def join_cluster(
         count,
         index,
         cluster_detection_method="deactivate" if told else None,
-        initialization_timeout=int(timeout),
-        heartbeat_timeout_seconds=int(PATIENCE * timeout),
-        shutdown_timeout_seconds=int(PATIENCE * timeout),
+        initialization_timeout=math.ceil(timeout),
+        heartbeat_timeout_seconds=math.ceil(PATIENCE * timeout),
+        shutdown_timeout_seconds=math.ceil(PATIENCE * timeout),
     )
     return hosts
 

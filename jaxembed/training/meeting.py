@@ -7,8 +7,7 @@ collective operation.
 
 from __future__ import annotations
 
-import contextlib
-import json
+import queue
 import socket
 import sys
 import threading
@@ -17,6 +16,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxembed.training.connection import Connection
+from jaxembed.training.door import Caller, Door, proof
 from jaxembed.training.hosts import HostError, Hosts, LostHostError, end_process
 
 BEATS = 6  # signs of life in the time after which a silent host counts as gone
@@ -30,6 +31,7 @@ def meet_hosts(
     index: int,
     count: int,
     timeout: float = 300,
+    token: str = "",
     on_loss: Callable[[str], None] = end_process,
 ) -> Hosts:
     """Waits for all hosts of a run.
@@ -37,6 +39,8 @@ def meet_hosts(
     Args:
         address: name and port of host 0, `node-0:8475`, where it listens and the others call.
         timeout: seconds until a host that has not come, or has fallen silent, counts as lost.
+        token: what only the hosts of a run know. One who calls with another is dropped, and cannot
+            end the run.
         on_loss: called, from another thread, with a message when a host is lost.
 
     Raises:
@@ -47,67 +51,38 @@ def meet_hosts(
         raise HostError(f"the index of a host lies between 0 and {count - 1}; got {index}")
     if count == 1:
         return Hosts()
-    name, _, port = address.rpartition(":")
-    if not (name and port.isdigit()):
-        raise HostError(f"the address of host 0 is its name and a port, node-0:8475; got {address}")
-    hosts = (_Other if index else _First)(index, count, timeout, on_loss)
-    hosts.meet(name, int(port), time.monotonic() + timeout)
+    name, port = split_address(address)
+    hosts = (_Other if index else _First)(index, count, timeout, token, on_loss)
+    hosts.meet(name, port, time.monotonic() + timeout)
     return hosts
 
 
-class _Line:
-    """A connection over which JSON objects go, one a line."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connection = connection
-        self._stream = connection.makefile("rb")
-        self._lock = threading.Lock()
-        self.heard = time.monotonic()
-        self.name = ""  # of the host at the other end
-        self.left = False  # whether it said goodbye
-
-    def send(self, message: Mapping[str, Any]) -> bool:
-        """Sends a message; says whether the other end could still be reached."""
-        try:
-            with self._lock:
-                self._connection.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            return False
-        return True
-
-    def read(self, seconds: float | None = None) -> dict[str, Any] | None:
-        """Waits for the next message, for so long; None when none came or the other end is gone."""
-        try:
-            self._connection.settimeout(seconds)
-            line = self._stream.readline()
-            message = json.loads(line) if line else None
-        except (OSError, ValueError):
-            return None
-        self.heard = time.monotonic()
-        return message if isinstance(message, dict) else None
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-        self._stream.close()
-        self._connection.close()
+def split_address(address: str) -> tuple[str, int]:
+    """Returns the name and the port of an address such as `node-0:8475`."""
+    name, _, port = address.rpartition(":")
+    if not (name and port.isdecimal() and 0 < int(port) < 2**16):
+        raise HostError(
+            "the address of host 0 is its name and a port from 1 to 65535, such as node-0:8476; got"
+            f" {address}"
+        )
+    return name, int(port)
 
 
 class _Connected(Hosts, ABC):
     """What host 0 and the others have in common: lines that are read, and kept alive."""
 
     def __init__(
-        self, index: int, count: int, timeout: float, on_loss: Callable[[str], None]
+        self, index: int, count: int, timeout: float, token: str, on_loss: Callable[[str], None]
     ) -> None:
         super().__init__(index, count)
         self._timeout = timeout
+        self._token = token
         self._on_loss = on_loss
         self._answers: dict[str, list[Any]] = {}
         self._news = threading.Condition()
         self._over = False
         self._exchanges = 0
-        self._peers: dict[int, _Line] = {}  # of host 0 all others, of another one host 0
+        self._peers: dict[int, Connection] = {}  # of host 0 all others, of another one host 0
         self._values: dict[str, dict[int, Any]] = {}  # of exchanges, as far as host 0 knows them
 
     def _start(self) -> None:
@@ -200,18 +175,16 @@ class _First(_Connected):
     """Host 0, which listens, collects and passes on."""
 
     def meet(self, name: str, port: int, deadline: float) -> None:
-        try:
-            server = socket.create_server(("", port), backlog=self.count)
-        except OSError as error:
-            raise HostError(f"host 0 cannot listen on port {port} ({error.strerror})") from None
-        with server:
-            while len(self._peers) < self.count - 1 and time.monotonic() < deadline:
-                server.settimeout(max(0.01, deadline - time.monotonic()))
-                try:
-                    connection, _ = server.accept()
-                except TimeoutError:
-                    continue
-                self._welcome(_Line(connection))
+        callers: queue.Queue[Caller] = queue.Queue()
+        self._door = Door(port, self._token, callers.put)
+        while len(self._peers) < self.count - 1 and time.monotonic() < deadline:
+            try:
+                self._welcome(callers.get(timeout=max(0.01, deadline - time.monotonic())))
+            except queue.Empty:
+                continue
+        self._door.answer = self._refuse
+        while not callers.empty():
+            self._refuse(callers.get())
         if missing := sorted(set(range(1, self.count)) - self._peers.keys()):
             message = (
                 f"{_listed(missing)} of {self.count} did not come within {self._timeout:.0f} s;"
@@ -223,28 +196,41 @@ class _First(_Connected):
         self._tell({"welcome": socket.gethostname()})
         self._start()
 
-    def _welcome(self, line: _Line) -> None:
-        hello = line.read(5) or {}  # a stranger may call and say nothing
-        if not {"hello", "count", "name"} <= hello.keys():
-            return line.close()
-        index, name = hello["hello"], hello["name"]
+    def _welcome(self, caller: Caller) -> None:
+        """Takes in a host of the run, or ends it where that was started with other numbers."""
         problem = ""
-        if hello["count"] != self.count:
+        if caller.count != self.count:
             problem = (
-                f"host {index} ({name}) was started with {hello['count']} hosts, host 0 with"
-                f" {self.count}"
+                f"host {caller.index} ({caller.name}) was started with {caller.count} hosts, host 0"
+                f" with {self.count}"
             )
-        elif index in self._peers or index == 0:
-            other = self._peers[index].name if index else socket.gethostname()
-            problem = f"both {other} and {name} were started as host {index}"
+        elif caller.index >= self.count:
+            return self._door.drop(caller.line, caller.name, f"it has index {caller.index}")
+        elif caller.index == 0 or caller.index in self._peers:
+            problem = f"both {self._name_of(caller.index)} and {caller.name} were started as host"
+            problem += f" {caller.index}"
         if problem:
-            line.send({"refused": problem})
-            line.close()
+            caller.line.send({"refused": problem})
+            caller.line.close()
             self._tell({"refused": problem})
             self._hang_up()
             raise HostError(problem)
-        line.name = name
-        self._peers[index] = line
+        caller.line.name = caller.name
+        self._peers[caller.index] = caller.line
+
+    def _refuse(self, caller: Caller) -> None:
+        """Sends a host away that comes when all are there."""
+        other = self._name_of(caller.index)
+        message = f"host {caller.index} of this run is {other}, which runs; stop it first"
+        caller.line.send({"refused": message})
+        self._door.drop(caller.line, caller.name, f"it was started as host {caller.index} too")
+
+    def _name_of(self, index: int) -> str:
+        return self._peers[index].name if index in self._peers else socket.gethostname()
+
+    def _hang_up(self) -> None:
+        self._door.close()
+        super()._hang_up()
 
     def _put(self, name: str, value: Any) -> None:
         self._collect(0, name, value)
@@ -276,7 +262,7 @@ class _Other(_Connected):
         line = None
         while line is None:
             try:
-                line = _Line(socket.create_connection((name, port), timeout=5))
+                line = Connection(socket.create_connection((name, port), timeout=5))
             except OSError as error:
                 if time.monotonic() > deadline:
                     raise LostHostError(
@@ -284,7 +270,8 @@ class _Other(_Connected):
                         " reach its ports"
                     ) from None
                 time.sleep(0.2)
-        line.send({"hello": self.index, "count": self.count, "name": socket.gethostname()})
+        greeting = {"hello": self.index, "count": self.count, "name": socket.gethostname()}
+        line.send({**greeting, "token": proof(self._token)})
         patience = max(deadline - time.monotonic(), 0) + LATE
         answer = line.read(patience) or {"end": f"host 0 at {where} ended while the hosts met"}
         if "welcome" not in answer:

@@ -5,11 +5,13 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
 
 from jaxembed.training import HostError, Hosts, LostHostError, join_cluster, meet_hosts, meeting
+from jaxembed.training.door import proof
 from tests.scripts.many_hosts import free_port
 
 
@@ -191,17 +193,70 @@ def test_another_number_of_hosts_is_refused():
     assert str(second.result()[1]) == str(first.result()[0])
 
 
-def test_strangers_who_call_are_sent_away():
+GREETING = {"hello": 1, "count": 2, "name": "evil", "token": "x"}
+STRANGE = [
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"",
+    b"[" * 100_000,
+    *(
+        json.dumps(said).encode() + b"\n"
+        for said in (
+            [1],
+            {"hello": 1},
+            GREETING,
+            {**GREETING, "count": 3},
+            {**GREETING, "hello": [1], "name": 3},
+            {**GREETING, "hello": True},
+            {**GREETING, "hello": 7, "token": proof("ours")},
+            {**GREETING, "token": None},
+            {**GREETING, "token": "\ud800"},
+        )
+    ),
+]
+
+
+def test_strangers_who_call_are_sent_away(capsys):
     address = f"localhost:{free_port()}"
-    with ThreadPoolExecutor(2) as pool:
-        zero = pool.submit(meet_hosts, address, index=0, count=2, timeout=10, on_loss=print)
+    meet = partial(meet_hosts, address, count=2, timeout=10, token="ours", on_loss=print)
+    with ThreadPoolExecutor(2) as pool, ExitStack() as open_lines:
+        zero = pool.submit(meet, index=0)
         port = int(address.split(":")[1])
-        for said in (b"GET / HTTP/1.1\r\n\r\n", json.dumps({"hello": 1}).encode() + b"\n", b""):
+        for said in STRANGE:
             wait_until(partial(_call, port, said))
-        one = pool.submit(meet_hosts, address, index=1, count=2, timeout=10, on_loss=print)
-    assert (zero.result().count, one.result().index) == (2, 1)
+        for _ in range(10):  # they say nothing, and stay
+            silent = socket.create_connection(("localhost", port), timeout=5)
+            open_lines.enter_context(silent)
+        begin = time.monotonic()
+        one = pool.submit(meet, index=1)
+        assert (zero.result().count, one.result().index) == (2, 1)
+        assert time.monotonic() - begin < 3
+    said = capsys.readouterr().err
+    assert "dropped a stranger at 127.0.0.1: " in said
+    assert len(said.splitlines()) == 5
     zero.result().leave()
     one.result().leave()
+
+
+def test_a_host_of_another_run_ends_and_this_one_does_not():
+    address = f"localhost:{free_port()}"
+    meet = partial(meet_hosts, address, count=2, timeout=10, on_loss=print)
+    with ThreadPoolExecutor(2) as pool:
+        zero = pool.submit(meet, index=0, token="runs/a")
+        with pytest.raises(HostError, match="host 0 is of another run: its --output differs"):
+            meet(index=1, token="runs/b")
+        one = pool.submit(meet, index=1, token="runs/a")
+        assert zero.result().count == 2
+    zero.result().leave()
+    one.result().leave()
+
+
+def test_a_second_process_of_an_index_that_runs_is_refused_alone(meet):
+    hosts, lost = meet(2)
+    port = hosts[0]._door._server.getsockname()[1]
+    with pytest.raises(HostError, match=r"host 1 of this run is .*, which runs; stop it first"):
+        meet_hosts(f"localhost:{port}", index=1, count=2, timeout=5)
+    assert all_at_once(lambda host: host.exchange("step", host.index), hosts) == [[0, 1]] * 2
+    assert lost == [[], []]
 
 
 def _call(port, said):
@@ -216,7 +271,9 @@ def _call(port, said):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"address": "node-0", "index": 0}, "node-0:8475"),
+        ({"address": "node-0", "index": 0}, "node-0:8476; got node-0"),
+        ({"address": "node-0:99999", "index": 0}, "a port from 1 to 65535"),
+        ({"address": "node-0:²", "index": 1}, "a port from 1 to 65535"),
         ({"address": "node-0:1", "index": 2}, "lies between 0 and 1; got 2"),
     ],
 )

@@ -115,32 +115,60 @@ def open_tasks(config: Config, shards: Shards) -> Tasks:
             raise ConfigError(
                 f"batch_size {one.batch_size} is no multiple of {shards.count} devices"
             )
-        dataset, mixture = open_source(one)
-        tasks[name] = open_task(
-            networks,
-            objectives[name],
-            dataset,
-            columns=one.columns,
-            use_negatives=one.hard_negatives,
-            drop_incomplete=one.drop_incomplete,
-            batch_size=one.batch_size,
-            batch_plan=one.batch_plan,
-            pos_neg_ratio=one.pos_neg_ratio,
-            rows_per_label=one.rows_per_label,
-            cluster_column=one.cluster_column,
-            mixture=mixture,
-            deletion_ratio=one.deletion_ratio,
-            prompts=(one.query_prompt, one.document_prompt),
-            prompt_texts=dict(prompt.split("=", 1) for prompt in one.prompts),
-            buckets=one.buckets,
-            token_cache=one.token_cache,
-            shards=shards,
-            split_lengths=one.split_lengths and config.gradient_accumulation_steps == 1,
-            packing=one.packing,
-            seed=one.seed,
+        one = dataclasses.replace(
+            one, split_lengths=one.split_lengths and config.gradient_accumulation_steps == 1
         )
+        tasks[name] = open_one(one, networks, objectives[name], *open_source(one), shards)
     weights = weights_of(config, configs, tasks)
     return Tasks(networks, tasks, "weighted" if weights else config.mix, config.seed, weights)
+
+
+def open_one(
+    config: Config,
+    networks: Networks,
+    objective: WeightedSum,
+    dataset: Any,
+    mixture: dict[str, tuple[int, float]] | None,
+    shards: Shards,
+) -> Task:
+    """Opens a task as its flags say, with its rows and its objective."""
+    return open_task(
+        networks,
+        objective,
+        dataset,
+        columns=config.columns,
+        use_negatives=config.hard_negatives,
+        drop_incomplete=config.drop_incomplete,
+        batch_size=config.batch_size,
+        batch_plan=config.batch_plan,
+        pos_neg_ratio=config.pos_neg_ratio,
+        rows_per_label=config.rows_per_label,
+        cluster_column=config.cluster_column,
+        mixture=mixture,
+        deletion_ratio=config.deletion_ratio,
+        prompts=(config.query_prompt, config.document_prompt),
+        prompt_texts=dict(prompt.split("=", 1) for prompt in config.prompts),
+        buckets=config.buckets,
+        token_cache=config.token_cache,
+        shards=shards,
+        split_lengths=config.split_lengths,
+        packing=config.packing,
+        seed=config.seed,
+    )
+
+
+def open_held_out(config: Config, tasks: Tasks, dataset: Any, columns: Any) -> Tasks:
+    """Opens rows that are not trained on as the rows of the only task are, with its objective."""
+    task = tasks.single
+    if task is None:
+        raise ConfigError("the loss on held-out rows is of one task, and there are several here")
+    (one,) = tasks_of(config).values()
+    config = dataclasses.replace(
+        one, columns=columns or one.columns, token_cache=None, split_lengths=False
+    )
+    shards = task.make.shards
+    held_out = open_one(config, tasks.networks, task.objective, dataset, None, shards)
+    return Tasks(tasks.networks, {"": held_out})
 
 
 def open_source(config: Config) -> tuple[Any, dict[str, tuple[int, float]] | None]:

@@ -20,8 +20,9 @@ class KeepingFlags:
     # What is measured
     evaluate: Texts = ("auto",)
     """Folders of corpus, queries and qrels, files of scored pairs, KIND:FILE such as
-    triplet:rows.jsonl, or .toml suites (scripts/README.md); "none"; or "auto", which is the
-    embedded set's own evaluation for the embedded set."""
+    triplet:rows.jsonl, or .toml suites (scripts/README.md); loss:FILE, the loss on rows that are
+    not trained on; "none"; or "auto", which is the embedded set's own evaluation for the embedded
+    set."""
     evaluate_columns: Texts = ()
     """The columns of a file that is evaluated on, by role; found by name if empty."""
     evaluate_dims: tuple[Count, ...] = ()
@@ -42,7 +43,8 @@ class KeepingFlags:
     exclude_same_id: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """In retrieval, a query never finds the document of its own id, as in MTEB and BEIR."""
     metric: str | None = None
-    """The metric that ranks checkpoints, greatest first; the evaluation's main one if not given."""
+    """The metric that ranks checkpoints, greatest first, but a loss least first; the evaluation's
+    main one if not given."""
     early_stopping: Count | None = None
     """Stops after so many evaluations in a row that were not better than the best."""
 

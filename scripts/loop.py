@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import sys
 import time
@@ -11,9 +10,9 @@ from typing import Any
 
 import jax
 from config import Config
-from measuring import HEALTHY, Measuring
+from measuring import Measuring
 from skips import SkippedSteps
-from training import Training
+from training import HEALTHY, Training
 
 from jaxembed.data import load_batches
 from jaxembed.metrics import collapse, embedding_health
@@ -69,10 +68,7 @@ class Loop:
         self._clock = time.perf_counter()
         for step in range(start + 1, steps + 1):
             if measuring.exhausted:
-                self.screen.say(
-                    f"stops early after step {step - 1}: {measuring.metric} was not above"
-                    f" {measuring.best:.4f} in {measuring.since_best} evaluations"
-                )
+                self.screen.say(f"stops early after step {step - 1}: {measuring.reason}")
                 break
             begin = time.perf_counter()
             own = next(batches)
@@ -98,7 +94,7 @@ class Loop:
         return state, 0
 
     def _evaluate(self, step: int, state: TrainState) -> float | None:
-        """Measures the model after `step` steps; returns the metric that ranks checkpoints."""
+        """Measures the model after `step` steps; returns the number by which checkpoints rank."""
         if self.measuring.evaluator is None:
             return None
         begin = time.perf_counter()
@@ -110,12 +106,12 @@ class Loop:
             embeddings = current.encode(own, prompt=self.training.prompts[role])
             return join_rows(embeddings, len(texts))
 
-        values = self.measuring.evaluate(embed, self.screen.say)
+        values = self.measuring.evaluate(embed, self.screen.say, state)
         self.log.write(step, "evaluation", values)
         seconds = time.perf_counter() - begin
         metric = self.measuring.metric
         self.screen.say(f"step {step}: {metric} {values[metric]:.4f}  ({seconds:.0f} s)")
-        return None if math.isnan(values[metric]) else values[metric]
+        return self.measuring.rank(values)
 
     def _together(self, batch: Any) -> tuple[Any, dict[str, int], int]:
         """Tells the other hosts what this one has; returns the batch, its counts and the signal."""

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 from config import Config, ConfigError
+from held_out import HeldOutLoss, is_loss
+from training import HEALTHY
 
-from jaxembed.evaluators import EmbedFn, Evaluator, Kept, at_dims
+from jaxembed.evaluators import EmbedFn, Evaluator, Kept, Suite, at_dims
 from jaxembed.metrics import collapse, embedding_health
-
-HEALTHY = 256  # embeddings of a step or an evaluation whose health is measured
+from jaxembed.training import TrainState
 
 
 class Measuring:
     """Measures a model now and then, and remembers the best.
 
-    Of several metrics, `metric` ranks; it is the evaluator's main one if the flags name none.
+    Of several metrics, `metric` ranks; it is the evaluator's main one if the flags name none. The
+    greatest is the best, of a loss the least.
     """
 
     def __init__(self, config: Config, evaluator: Evaluator | None, steps: int) -> None:
@@ -28,7 +30,8 @@ class Measuring:
         self.patience = config.early_stopping
         every = config.evaluate_every
         self.every = max(1, round(every * steps if every < 1 else every))
-        self.best = -math.inf
+        self.sign = -1 if is_loss(self.metric) else 1
+        self.best = -self.sign * math.inf
         self.since_best = 0
         needing = ("metric", "early_stopping", "save_best")
         if evaluator is None and (flags := [name for name in needing if getattr(config, name)]):
@@ -50,9 +53,25 @@ class Measuring:
         """Whether the last evaluations were not better than one before."""
         return self.patience is not None and self.since_best >= self.patience
 
-    def evaluate(self, embed: EmbedFn, say: Callable[[str], Any]) -> dict[str, float]:
+    @property
+    def reason(self) -> str:
+        """Why it is enough."""
+        better = "above" if self.sign > 0 else "below"
+        return f"{self.metric} was not {better} {self.best:.4f} in {self.since_best} evaluations"
+
+    def rank(self, values: Mapping[str, Any]) -> float | None:
+        """Returns the number by which checkpoints rank, the greatest first; None if it is NaN."""
+        value = values[self.metric]
+        return None if math.isnan(value) else self.sign * value
+
+    def evaluate(
+        self, embed: EmbedFn, say: Callable[[str], Any], state: TrainState
+    ) -> dict[str, float]:
         """Measures the model, and the health of its embeddings; says so if they collapse."""
         assert self.evaluator is not None
+        losses, embedded = split_losses(self.evaluator)
+        for loss in losses:
+            loss.state = state
         seen: list[np.ndarray] = []
 
         def watched(texts: list[str], *, role: Any) -> np.ndarray:
@@ -62,20 +81,36 @@ class Measuring:
 
         kept = Kept(watched)
         values = self.evaluator.evaluate(kept)
-        if self.dims:
-            values |= at_dims(self.evaluator, self.dims).evaluate(kept)
+        if self.dims and embedded is not None:
+            values |= at_dims(embedded, self.dims).evaluate(kept)
         if self.metric not in values:
             raise ConfigError(f"there is no metric {self.metric}; there are {', '.join(values)}")
+        self._rank(values)
+        if not seen:
+            return values
         health = embedding_health(np.asarray(seen[0], np.float32), sample=HEALTHY)
         health = {name: float(value) for name, value in health.items()}
         if warning := collapse(health):
             say(f"warning: {warning}")
-        self._rank(values)
         return {**values, **{f"health/{name}": value for name, value in health.items()}}
 
     def _rank(self, values: Mapping[str, Any]) -> None:
-        value = values.get(self.metric, math.nan)  # and NaN is above nothing
-        if value > self.best:
+        value = values.get(self.metric, math.nan)  # and NaN is better than nothing
+        if self.sign * value > self.sign * self.best:
             self.best, self.since_best = value, 0
         else:
             self.since_best += 1
+
+
+def split_losses(evaluator: Evaluator) -> tuple[list[HeldOutLoss], Evaluator | None]:
+    """Returns the held-out losses of an evaluator, and what embeds texts, None if nothing does."""
+    if isinstance(evaluator, HeldOutLoss):
+        return [evaluator], None
+    if not isinstance(evaluator, Suite):
+        return [], evaluator
+    parts = evaluator.evaluators
+    losses = [each for each in parts.values() if isinstance(each, HeldOutLoss)]
+    others = {name: each for name, each in parts.items() if not isinstance(each, HeldOutLoss)}
+    if not losses:
+        return [], evaluator
+    return losses, Suite(others) if others else None

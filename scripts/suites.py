@@ -152,6 +152,16 @@ def _nano_beir(source: Source) -> Evaluator:
     return nano_beir(source.options.get("names"), **source.others("names"))
 
 
+def _loss(source: Source) -> Evaluator:
+    """Of a file with the columns of the training, or with those that are named."""
+    held_out, others = source.option("held_out"), source.others("held_out")
+    if held_out is None:
+        raise ConfigError(f"{source.data}: a loss is of a training; train.py --evaluate takes it")
+    if others:
+        raise ConfigError(f"{source.data}: loss takes no option {min(others)}")
+    return held_out(source.open(), source.columns)
+
+
 KINDS: dict[str, Callable[[Source], Evaluator]] = {
     "similarity": _similarity,
     "binary_classification": _binary_classification,
@@ -164,6 +174,7 @@ KINDS: dict[str, Callable[[Source], Evaluator]] = {
     "classification": _classification,
     "mse": _mse,
     "nano_beir": _nano_beir,
+    "loss": _loss,
 }
 
 
@@ -173,11 +184,19 @@ USUAL = {
     **dict.fromkeys(("retrieval", "nano_beir"), RETRIEVAL),
     **dict.fromkeys(("similarity", "triplet", "reranking"), ("similarity",)),
     "binary_classification": ("similarities",),
+    "loss": ("held_out",),
 }
 
 
-def open_evaluation(config: Config, similarity: str = "cosine") -> Evaluator | None:
-    """Opens what a run measures its model on, compared by `similarity`; None if nothing."""
+def open_evaluation(
+    config: Config,
+    similarity: str = "cosine",
+    held_out: Callable[[Any, Any], Evaluator] | None = None,
+) -> Evaluator | None:
+    """Opens what a run measures its model on, compared by `similarity`; None if nothing.
+
+    `held_out(dataset, columns)` opens the loss on held-out rows.
+    """
     given = config.evaluate
     if given == ("auto",):
         embedded = config.data == (EMBEDDED,) and config.tasks is None
@@ -189,6 +208,7 @@ def open_evaluation(config: Config, similarity: str = "cosine") -> Evaluator | N
         columns=config.evaluate_columns,
         similarity=config.similarity or similarity,
         exclude_same_id=config.exclude_same_id,
+        held_out=held_out,
     )
 
 
@@ -198,12 +218,14 @@ def open_suite(
     columns: Sequence[str] = (),
     similarity: str = "cosine",
     exclude_same_id: bool = False,
+    held_out: Callable[[Any, Any], Evaluator] | None = None,
 ) -> Evaluator:
     """Opens files, folders, KIND:FILE and .toml suites as one evaluator.
 
     Args:
         columns: of files, by role.
         similarity, exclude_same_id: of evaluations that do not say theirs.
+        held_out: opens the kind "loss", which only a training has.
 
     Raises:
         ValueError: one that cannot be opened, a kind that is none, or two of one name.
@@ -212,6 +234,7 @@ def open_suite(
         "similarity": similarity,
         "similarities": (similarity,),
         "exclude_same_id": exclude_same_id,
+        "held_out": held_out,
     }
     evaluators: dict[str, Evaluator] = {}
     for item in given:

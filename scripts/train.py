@@ -14,6 +14,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 import tyro
 from config import Config, ConfigError, as_json, check, check_output, continued
 from finishing import chosen_state, finish
+from held_out import HeldOutLoss
 from inputs import fingerprint
 from loop import Loop
 from measuring import Measuring
@@ -75,7 +77,8 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     # Model, losses and data: all that can be wrong is found before anything is written
     mesh = make_mesh(fsdp=config.fsdp or 1, tensor=config.tensor or 1)
     training = open_training(config, mesh)
-    evaluator = open_evaluation(config, training.encoder.similarity)
+    held_out = partial(HeldOutLoss, training, hosts)
+    evaluator = open_evaluation(config, training.encoder.similarity, held_out)
     measuring = Measuring(config, evaluator, training.steps)
     check_average(config, measuring, training.steps)
     hosts.agree({**training.fingerprints, "devices": describe(jax.local_devices())})

@@ -14,7 +14,6 @@ from evaluation_lines import evaluation_lines
 from inputs import fingerprint, open_tasks
 from jax import Array
 from jax.sharding import Mesh
-from measuring import HEALTHY
 from prompts import Prompts, model_prompts, training_line
 
 from jaxembed.data import DataFacts, Shards
@@ -42,6 +41,8 @@ from jaxembed.training.step import StepFn
 from jaxembed.typing import ObjectiveFn, Params
 
 STEPS = 120  # if neither steps nor epochs are given
+
+HEALTHY = 256  # embeddings of a step or an evaluation whose health is measured
 
 
 @dataclass(frozen=True)

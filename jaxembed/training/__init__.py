@@ -15,6 +15,7 @@ from jaxembed.training.freezing import (
     trainable as trainable,
     with_frozen as with_frozen,
 )
+from jaxembed.training.held_out import build_loss as build_loss
 from jaxembed.training.hosts import (
     LOST as LOST,
     HostError as HostError,

@@ -33,7 +33,7 @@ def plot_run(records: Records, metric: str, file: Path | IO[bytes]) -> None:
                 ha="center",
             )
         axes[1].margins(0.06, 0.15)
-        axes[1].set_ylabel(metric)
+        axes[1].set_ylabel("loss, held out" if metric == "loss" else metric)
     axes[-1].set_xlabel("step")
     figure.savefig(file, dpi=150)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from jaxembed.losses.over_candidates import LogSumExp, excess
 from jaxembed.similarity import absolute
 from jaxembed.typing import Scalar
 
@@ -40,7 +41,7 @@ def smooth_l1_error(predictions: Array, targets: Array, beta: Scalar = 1.0) -> A
 
 def binary_cross_entropy(logits: Array, targets: Array) -> Array:
     """Computes `-y log σ(x) - (1 - y) log(1 - σ(x))` from logits, for targets in [0, 1]."""
-    return jax.nn.softplus(logits) - targets * logits
+    return targets * jax.nn.softplus(-logits) + (1 - targets) * jax.nn.softplus(logits)
 
 
 def cross_entropy(logits: Float[Array, "*rows c"], labels: Int[Array, "*rows"]) -> Array:
@@ -48,7 +49,29 @@ def cross_entropy(logits: Float[Array, "*rows c"], labels: Int[Array, "*rows"]) 
 
     The logit is picked by a sum, whose gradient joins the softmax; an index would scatter.
     """
-    classes = lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
-    picked = jnp.sum(jnp.where(classes == labels[..., None], logits, 0), axis=-1)
-    in_range = (labels >= 0) & (labels < logits.shape[-1])
-    return jnp.where(in_range, jax.nn.logsumexp(logits, axis=-1) - picked, jnp.nan)
+    *rows, c = logits.shape
+    flat, labels = logits.reshape(-1, c), labels.reshape(-1)
+    others = LogSumExp(((flat, ~_chosen(flat, labels)),)).of_all()
+    in_range = (labels >= 0) & (labels < c)
+    values = jnp.where(in_range, excess(others, _picked(flat, labels)), jnp.nan)
+    return values.reshape(rows)
+
+
+def log_softmax(logits: Float[Array, "n k"], where: Bool[Array, "n k"] | None = None) -> Array:
+    """Computes `logits - logsumexp(logits)` over the real entries of each row, -inf at the others.
+
+    The greatest entry, of probability 1 - ε, gets `-ε` however small it is.
+    """
+    if where is not None:
+        logits = jnp.where(where, logits, -jnp.inf)
+    best = jnp.argmax(logits, axis=1)
+    below = logits - _picked(logits, best)[:, None]
+    return jnp.where(_chosen(logits, best), 0, below) - cross_entropy(logits, best)[:, None]
+
+
+def _picked(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
+    return jnp.sum(jnp.where(_chosen(logits, labels), logits, 0), axis=1)
+
+
+def _chosen(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Bool[Array, "n k"]:
+    return lax.broadcasted_iota(labels.dtype, logits.shape, 1) == labels[:, None]

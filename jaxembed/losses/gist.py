@@ -27,7 +27,7 @@ from jaxembed.losses.in_batch import (
     prepared,
     with_own_positive,
 )
-from jaxembed.losses.over_candidates import LogSumExp, Own
+from jaxembed.losses.over_candidates import LogSumExp, Own, excess
 from jaxembed.losses.reduction import mean
 from jaxembed.losses.streaming import reduce_over_candidates
 from jaxembed.mesh_axes import Axis
@@ -146,7 +146,7 @@ def gist_embed_loss(
         own_positive = own(rows, documents[0]) & documents[0].paired[None, :]
         logits, _, keep = compare(rows.anchors, guided.anchors, *documents)
         positive = Own(logits, own_column(rows, documents[0]))
-        blocks = [(logits, keep | own_positive)]
+        blocks = [(logits, keep & ~own_positive)]
         for name in sorted(candidates.keys() - {"documents"}):  # a column with itself
             column, guided_column = getattr(rows, name), getattr(guided, name)
             logits, admitted, keep = compare(column, guided_column, *candidates[name])
@@ -160,7 +160,7 @@ def gist_embed_loss(
         rows = rows._replace(positives=None)
     return reduce_over_candidates(
         parts,
-        lambda of_parts, _: of_parts[1] - of_parts[0],
+        lambda of_parts, _: excess(of_parts[1], of_parts[0]),
         (rows, Constant(guided)),
         candidates,
         (temperature,),

@@ -32,7 +32,7 @@ from jaxembed.losses.arguments import (
     takes_columns,
 )
 from jaxembed.losses.in_batch import equal
-from jaxembed.losses.over_candidates import LogSumExp, Own
+from jaxembed.losses.over_candidates import LogSumExp, Own, excess
 from jaxembed.losses.reduction import mean, reduce
 from jaxembed.losses.streaming import reduce_over_candidates
 from jaxembed.losses.teacher_scores import kl_divergences, margin_errors
@@ -115,11 +115,11 @@ def multi_vector_multiple_negatives_ranking_loss(
         logits = scale * similarities
         column = k * (index - owner[:1])
         column = jnp.where(jnp.any(own_positive, axis=1), column, -1)
-        return Own(logits, column), LogSumExp(((logits, keep | own_positive),))
+        return Own(logits, column), LogSumExp(((logits, keep & ~own_positive),))
 
     return reduce_over_candidates(
         parts,
-        lambda of_parts, _: of_parts[1] - of_parts[0],
+        lambda of_parts, _: excess(of_parts[1], of_parts[0]),
         rows,
         candidates,
         (scale,),

@@ -129,6 +129,15 @@ class LogSumExp(NamedTuple):
         )
 
 
+def excess(others: Float[Array, "*rows"], positive: Float[Array, "*rows"]) -> Array:
+    """Computes `log(exp(others) + exp(positive)) - positive`, also where it is very small.
+
+    With `others` the log-sum-exp of the negatives this is the cross-entropy of the positive. Its
+    digits would be lost in the sum with a large positive, such as `scale` times a cosine of 1.
+    """
+    return jax.nn.softplus(others - positive)
+
+
 class HardestSoFar(NamedTuple):
     greatest: PerRow
     order: Int[Array, " n"]

@@ -6,6 +6,7 @@ mean over rows, so they take no `reduce_fn`.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -20,7 +21,7 @@ from jaxembed.losses.arguments import (
     takes_columns,
 )
 from jaxembed.losses.in_batch import equal, gather, own, prepared
-from jaxembed.losses.over_candidates import LogSumExp
+from jaxembed.losses.over_candidates import LogSumExp, excess
 from jaxembed.losses.reduction import mean
 from jaxembed.losses.streaming import reduce_over_candidates
 from jaxembed.mesh_axes import Axis
@@ -165,7 +166,7 @@ def angle_loss(
             ibn_w
             * reduce_over_candidates(
                 _among_documents,
-                lambda of_parts, _: of_parts[0] - of_parts[1],
+                lambda of_parts, _: excess(*of_parts),
                 rows._replace(anchors=unit(rows.anchors), positives=None),
                 documents._replace(embeddings=unit(documents.embeddings)),
                 (cosine_tau,),
@@ -179,14 +180,14 @@ def angle_loss(
 
 
 def _among_documents(rows, documents, cosine_tau):
-    """Compares with all documents, and with those that are right for the row."""
+    """Compares with the documents that are wrong for the row, and with those that are right."""
     logits = dot(rows.anchors, documents.embeddings) / cosine_tau
     real = jnp.broadcast_to(documents.real[None, :], logits.shape)
     right = own(rows, documents)
     if rows.anchor_ids is not None:
         right |= equal(rows.anchor_ids, documents.anchor_ids)
     right &= real & documents.paired[None, :]
-    return LogSumExp(((logits, real),)), LogSumExp(((logits, right),))
+    return LogSumExp(((logits, real & ~right),)), LogSumExp(((logits, right),))
 
 
 def _disorder(logits: Values, scores: Scores, where: Where | None) -> Array:
@@ -208,5 +209,4 @@ def _disorder(logits: Values, scores: Scores, where: Where | None) -> Array:
     terms = logits + above[first_above]
     if where is not None:
         terms = jnp.where(where[order], terms, -jnp.inf)
-    exponents = jnp.append(terms, 0)[None]
-    return LogSumExp(((exponents, ~jnp.isneginf(exponents)),)).of_all()[0]
+    return jax.nn.softplus(LogSumExp(((terms[None], ~jnp.isneginf(terms)[None]),)).of_all()[0])

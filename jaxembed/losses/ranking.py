@@ -25,7 +25,7 @@ from jaxembed.losses.in_batch import (
     own_column,
     prepared,
 )
-from jaxembed.losses.over_candidates import LogSumExp, Own
+from jaxembed.losses.over_candidates import LogSumExp, Own, excess
 from jaxembed.losses.reduction import mean
 from jaxembed.losses.streaming import reduce_over_candidates
 from jaxembed.mesh_axes import Axis
@@ -155,16 +155,20 @@ def multiple_negatives_ranking_loss(
                 "all_negatives": ~own_positive,
             }[hardness_mode]
             logits += jnp.where(harder, hardness_strength * lax.stop_gradient(similarities), 0)
-        positive = Own(logits, own_column(rows, documents))
-        partitions = [(logits, keep | own_positive)]
+        positives = [Own(logits, own_column(rows, documents))]
+        partitions = [(logits, keep & ~own_positive)]
+        joint = partition_mode == "joint"
 
         if "doc_to_query" in directions:
             if whole and similarity is dot:  # those of the positives are known already
                 similarities = similarities[:, : rows.index.size].T
                 keep = kept(similarities, queries)
+                positives.append(positives[0])
             else:
                 similarities, keep = compare(rows.positives, queries)
-            partitions.append((scale * similarities, keep | own(rows, queries)))
+                positives.append(Own(scale * similarities, own_column(rows, queries)))
+            itself = own(rows, queries)
+            partitions.append((scale * similarities, keep | itself if joint else keep & ~itself))
         if "query_to_query" in directions:
             similarities, keep = compare(rows.anchors, queries)
             partitions.append((scale * similarities, keep & ~own(rows, queries)))
@@ -172,13 +176,14 @@ def multiple_negatives_ranking_loss(
             similarities, keep = compare(rows.positives, documents)
             partitions.append((scale * similarities, keep & ~own_document))
 
-        if partition_mode == "joint":
-            return positive, LogSumExp(tuple(partitions))
-        return positive, *(LogSumExp((block,)) for block in partitions)
+        if joint:
+            return positives[0], LogSumExp(tuple(partitions))
+        return *positives, *(LogSumExp((block,)) for block in partitions)
 
     def values(of_parts, *_):
-        positive, *normalisers = of_parts
-        return sum(normalisers) / len(normalisers) - positive
+        half = len(of_parts) // 2  # positives, then negatives
+        terms = list(map(excess, of_parts[half:], of_parts[:half]))
+        return sum(terms[1:], start=terms[0]) / half
 
     rows = limited(rows, prepare, similarity, false_negative_margin)
     if not {"doc_to_query", "doc_to_doc"} & set(directions):

@@ -7,12 +7,12 @@ the others must be finite.
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
 from jaxembed.losses.arguments import check_positive, check_shape, clean
+from jaxembed.losses.elementwise import log_softmax
 from jaxembed.typing import Scalar, Values, Where
 
 Candidates = Float[Array, "n k"]
@@ -93,8 +93,8 @@ def kl_divergences(
         where = jnp.broadcast_to(where | ~jnp.any(where, axis=1, keepdims=True), scores.shape)
         teacher_scores = jnp.where(where, teacher_scores, -jnp.inf)
     teacher = lax.stop_gradient(teacher_scores.astype(scores.dtype) / teacher_temperature)
-    log_target = jax.nn.log_softmax(teacher, axis=1)
+    log_target = log_softmax(teacher)
     target = jnp.exp(log_target)
-    log_student = jax.nn.log_softmax(scores / student_temperature, axis=1, where=where)
+    log_student = log_softmax(scores / student_temperature, where)
     difference = jnp.where(target == 0, 0, log_target - log_student)
     return jnp.sum(target * difference, axis=1) * jnp.square(student_temperature)

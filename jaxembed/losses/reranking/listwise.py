@@ -13,7 +13,8 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Real
 
 from jaxembed.losses.arguments import check_shapes, clean, takes_columns
-from jaxembed.losses.elementwise import identity
+from jaxembed.losses.elementwise import identity, log_softmax
+from jaxembed.losses.over_candidates import excess
 from jaxembed.losses.reduction import mean, reduce
 from jaxembed.similarity import as_float32
 from jaxembed.typing import ReduceFn
@@ -66,7 +67,7 @@ def listnet_loss(
     real = jnp.any(where, axis=1)
     keep = where | ~real[:, None]  # a softmax over nothing is no number
     targets = jax.nn.softmax(labels, axis=1, where=keep)
-    log_probabilities = jnp.where(keep, jax.nn.log_softmax(scores, axis=1, where=keep), 0)
+    log_probabilities = jnp.where(keep, log_softmax(scores, keep), 0)
     return reduce(-jnp.sum(targets * log_probabilities, axis=1), real, reduce_fn)
 
 
@@ -98,10 +99,8 @@ def listmle_loss(
     >>> listmle_loss(jnp.array([[2.0, 1.0, 0.0]])).round(4)
     Array(0.7209, dtype=float32)
     """
-    log_probabilities, where = _plackett_luce(
-        scores, labels, where, activation_fn, respect_input_order
-    )
-    return reduce(-jnp.sum(log_probabilities, axis=1), jnp.any(where, axis=1), reduce_fn)
+    costs, where = _plackett_luce(scores, labels, where, activation_fn, respect_input_order)
+    return reduce(jnp.sum(costs, axis=1), jnp.any(where, axis=1), reduce_fn)
 
 
 @takes_columns
@@ -126,14 +125,12 @@ def p_listmle_loss(
     >>> p_listmle_loss(jnp.array([[2.0, 1.0, 0.0]])).round(4)
     Array(0.384, dtype=float32)
     """
-    log_probabilities, where = _plackett_luce(
-        scores, labels, where, activation_fn, respect_input_order
-    )
-    ranks = jnp.cumsum(where, axis=1, dtype=log_probabilities.dtype)  # [q k], of real documents
+    costs, where = _plackett_luce(scores, labels, where, activation_fn, respect_input_order)
+    ranks = jnp.cumsum(where, axis=1, dtype=costs.dtype)  # [q k], of real documents
     smallest = jnp.exp2(-ranks[:, -1:])  # all is divided by 2^n, so that no list is too long
     weights = jnp.where(where, jnp.exp2(-ranks) - smallest, 0)
     weights /= jnp.sum(weights, axis=1, keepdims=True) + 1e-10 * smallest
-    values = -jnp.sum(weights * log_probabilities, axis=1)
+    values = jnp.sum(weights * costs, axis=1)
     return reduce(values, jnp.any(where, axis=1), reduce_fn)
 
 
@@ -144,7 +141,7 @@ def _plackett_luce(
     activation_fn: Callable[[Array], Array],
     respect_input_order: bool,
 ) -> tuple[ListScores, ListWhere]:
-    """Returns, in the right order, the log-probability to draw each document next (0 if masked)."""
+    """Returns, in the right order, `-log` of the probability of each document (0 if masked)."""
     if labels is None:
         if not respect_input_order:
             raise ValueError("labels are needed to sort by (respect_input_order=False); got None")
@@ -155,5 +152,6 @@ def _plackett_luce(
         scores, where = (jnp.take_along_axis(x, order, axis=1) for x in (scores, where))
     # The lowest number, not -inf: the rest of a list may be all padding.
     lowest = jnp.finfo(scores.dtype).min
-    normalisers = lax.cumlogsumexp(jnp.where(where, scores, lowest), axis=1, reverse=True)
-    return jnp.where(where, scores - normalisers, 0), where
+    remaining = lax.cumlogsumexp(jnp.where(where, scores, lowest), axis=1, reverse=True)
+    behind = jnp.pad(remaining[:, 1:], ((0, 0), (0, 1)), constant_values=lowest)
+    return jnp.where(where, excess(behind, scores), 0), where

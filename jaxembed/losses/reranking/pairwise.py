@@ -118,7 +118,8 @@ def lambda_loss(
     gains = _relative_gains(labels, where, discounts, top, epsilon)
     differences = scores[:, :, None] - scores[:, None, :]
     # Not jnp.clip: its slope takes longer than all the rest.
-    differences = lax.clamp(-MAX_DIFFERENCE, differences, MAX_DIFFERENCE)
+    bound = jnp.asarray(MAX_DIFFERENCE, differences.dtype)
+    differences = lax.clamp(-bound, differences, bound)
     values = -weighting(gains, discounts) * jax.nn.log_sigmoid(sigma * differences)  # [q k k]
     pairs = where[:, :, None] & where[:, None, :] & (top[:, None] | top[None, :])[None]
     if getattr(weighting, "func", weighting) is not ndcg_loss1:

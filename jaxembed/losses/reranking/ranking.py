@@ -20,6 +20,7 @@ from jaxembed.losses.arguments import (
     clean,
     takes_columns,
 )
+from jaxembed.losses.over_candidates import LogSumExp, excess
 from jaxembed.losses.reduction import mean, reduce
 from jaxembed.similarity import as_float32
 from jaxembed.typing import NegativesWhere, ReduceFn, Scalar, Where
@@ -60,9 +61,11 @@ def multiple_negatives_ranking_loss(
     if negatives_where is not None:
         keep = jnp.pad(negatives_where, ((0, 0), (1, 0)), constant_values=True)
     (scores,) = clean(keep, *clean(where, scores))
-    logits = scale * activation_fn(as_float32(scores))
-    log_probabilities = jax.nn.log_softmax(logits, axis=1, where=keep)
-    return reduce(-log_probabilities[:, 0], where, reduce_fn)
+    logits = jnp.asarray(scale * activation_fn(as_float32(scores)))
+    negatives = logits[:, 1:]
+    real = jnp.ones(negatives.shape, bool) if negatives_where is None else negatives_where
+    values = excess(LogSumExp(((negatives, real),)).of_all(), logits[:, 0])
+    return reduce(values, where, reduce_fn)
 
 
 def sample_negatives(

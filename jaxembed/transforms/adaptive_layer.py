@@ -18,6 +18,7 @@ from jaxembed.transforms.columns import (
     draw,
     name_of,
     takes_key,
+    without_partial,
     wraps_and_takes,
 )
 from jaxembed.typing import LossFn, Scalar
@@ -102,7 +103,8 @@ def adaptive_layer(
 
     @wraps_and_takes(loss, "key", "Array | None")
     def at_layers(*args: Any, key: Array | None = None, **keywords: Any) -> Array:
-        columns, call = bind(loss, args, keywords)
+        inner, keywords = without_partial(loss, keywords)
+        columns, call = bind(inner, args, keywords)
         prior = _count_layers(loss, columns) - 1
         draw_key, loss_key = (None, None) if key is None else jax.random.split(key)
 

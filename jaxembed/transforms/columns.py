@@ -59,6 +59,20 @@ def bind(
     return columns, call
 
 
+def without_partial(loss: LossFn, keywords: Mapping[str, Any]) -> tuple[LossFn, dict[str, Any]]:
+    """Returns the loss without keywords that `partial` binds, and these with those of the call.
+
+    >>> loss = functools.partial(max, key=abs, default=0)
+    >>> without_partial(loss, {"default": 1}) == (max, {"key": abs, "default": 1})
+    True
+    """
+    keywords = dict(keywords)
+    while isinstance(loss, functools.partial) and not loss.args:
+        keywords = {**loss.keywords, **keywords}
+        loss = loss.func
+    return loss, keywords
+
+
 def takes_key(loss: LossFn) -> bool:
     """Says whether a loss takes the keyword `key`, as one does that draws."""
     return "key" in inspect.signature(loss).parameters

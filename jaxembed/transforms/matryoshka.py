@@ -20,6 +20,7 @@ from jaxembed.transforms.columns import (
     draw,
     name_of,
     takes_key,
+    without_partial,
     wraps_and_takes,
 )
 from jaxembed.typing import LossFn, Scalar
@@ -82,7 +83,8 @@ def matryoshka(
 
     @wraps_and_takes(loss, "key", "Array | None")
     def at_dims(*args: Any, key: Array | None = None, **keywords: Any) -> Array:
-        columns, call = bind(loss, args, keywords)
+        inner, keywords = without_partial(loss, keywords)
+        columns, call = bind(inner, args, keywords)
         width = _width(loss, columns, dims)
         to_cut = _arrays_to_cut(truncate, keywords, width)
         draw_key, loss_key = (None, None) if key is None else jax.random.split(key)

@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxembed.mesh_axes import AxisName, Ring
-from jaxembed.transforms.columns import Columns, bind, name_of
+from jaxembed.transforms.columns import Columns, bind, name_of, without_partial
 from jaxembed.typing import LossFn
 
 
@@ -38,11 +38,12 @@ def over_mesh(
         loss: an in-batch loss (one that takes `axis_name`). Any other runs on sharded arrays under
             `jax.jit` as it is.
         axis_name: the axis of the mesh over which rows are spread, or several.
-        block_size: rows compared at once, over all devices; in a ring, on each device. None: all.
+        block_size: rows compared at once, over all devices; in a ring, on each device. None: as the
+            call or a `partial` says, else all. A call's own `block_size` goes first.
 
     Raises:
         ValueError: a loss that is no in-batch loss, an axis that the mesh does not have, rows that
-            do not divide over the devices.
+            do not divide over the devices, an `axis_name` of the loss's own.
 
     Sources: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup,
     2021; Liu et al., Ring Attention with Blockwise Transformers for Near-Infinite Context, 2023.
@@ -54,7 +55,8 @@ def over_mesh(
     Array(0.3133, dtype=float32)
     """
     name = name_of(loss)
-    if "axis_name" not in inspect.signature(loss).parameters:
+    takes = inspect.signature(loss).parameters
+    if "axis_name" not in takes:
         raise ValueError(
             f"{name} takes no axis_name, so it cannot run device by device; under jax.jit it takes"
             " sharded arrays as it is"
@@ -70,11 +72,16 @@ def over_mesh(
 
     @functools.wraps(loss)
     def of_all_devices(*args: Any, **keywords: Any) -> Array:
-        columns, call = bind(loss, args, keywords)
+        own_size = keywords.get("block_size") is not None
+        function, keywords = without_partial(loss, keywords)
+        if (own_axis := keywords.get("axis_name", takes["axis_name"].default)) is not None:
+            raise ValueError(f"over_mesh sets the axis_name of {name}; got {own_axis!r}")
+        columns, call = bind(function, args, keywords)
         if not columns:
             return call(columns)  # the loss says what it takes
+        chosen = {} if block_size is None or own_size else {"block_size": block_size}
         if not axes:
-            return call(columns, block_size=block_size)
+            return call(columns, **chosen)
         n = next(iter(columns.values())).shape[0]
         if n % devices:
             raise ValueError(
@@ -90,7 +97,7 @@ def over_mesh(
         specs = rows, {k: rows if of_rows[k] else everywhere for k in arrays}
 
         def of_this_device(columns: Columns, arrays: dict[str, Any]) -> Array:
-            return call(columns, **arrays, block_size=block_size, axis_name=over)
+            return call(columns, **arrays, **chosen, axis_name=over)
 
         if jax.sharding.get_abstract_mesh().explicit_axes:
             place = lambda x, spec: jax.sharding.reshard(x, NamedSharding(mesh, spec))  # noqa: E731

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 
 from jaxembed.mesh_axes import Axis, name_of_axis
 from jaxembed.similarity import as_float32, unit
-from jaxembed.transforms.columns import Columns, bind, name_of, wraps_and_takes
+from jaxembed.transforms.columns import Columns, bind, name_of, without_partial, wraps_and_takes
 from jaxembed.typing import LossFn
 
 PRECISIONS = ("int8", "binary")
@@ -163,7 +163,8 @@ def quantized(
 
     def quantized_loss(*args: Any, **keywords: Any) -> Array:
         ranges = keywords.pop("ranges", None) if precision == "int8" else None
-        columns, call = bind(loss, args, keywords)
+        inner, keywords = without_partial(loss, keywords)
+        columns, call = bind(inner, args, keywords)
         new = {name: columns[name] for name in chosen if columns.get(name) is not None}
         real = {name: _real(column, name, keywords) for name, column in new.items()}
         levels = binary_levels

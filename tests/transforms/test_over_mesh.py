@@ -110,3 +110,45 @@ def test_columns_by_keyword_and_in_numpy():
 def test_no_columns_are_refused_by_the_loss():
     with pytest.raises(ValueError, match="takes the arrays anchors, positives; got 0"):
         over_mesh(mega_batch_margin_loss, mesh())()
+
+
+def test_a_block_size_and_arrays_that_are_bound_or_in_the_call_are_kept():
+    arrays = columns(False)
+    ids = jnp.arange(2 * N, dtype=jnp.uint32).reshape(N, 2)
+    bound = {"block_size": 4, "where": jnp.asarray(WHERE), "anchor_ids": ids}
+    partial = functools.partial
+    several = {
+        "over_mesh": (over_mesh(ranking, mesh(), block_size=4), bound | {"block_size": None}),
+        "partial": (over_mesh(partial(ranking, **bound), mesh()), {}),
+        "partials": (over_mesh(partial(partial(ranking, **bound), scale=20.0), mesh()), {}),
+        "call": (over_mesh(ranking, mesh()), bound),
+        "call before over_mesh": (over_mesh(ranking, mesh(), block_size=2), bound),
+    }
+    programs = {
+        name: jax.jit(lambda *x, of=of, more=more: of(*x, **more)).lower(*arrays).as_text()
+        for name, (of, more) in several.items()
+    }
+    assert len({*programs.values()}) == 1
+    assert "while" in programs["call"]
+    inside = over_mesh(widths(partial(ranking, block_size=4)), mesh())
+    expected = over_mesh(widths(ranking), mesh(), block_size=4)
+    texts = [jax.jit(lambda *x, of=of: of(*x)).lower(*arrays) for of in (inside, expected)]
+    assert texts[0].as_text() == texts[1].as_text()
+
+
+def test_an_axis_name_of_the_loss_is_refused():
+    for loss, more in (
+        (functools.partial(ranking, axis_name="data"), {}),
+        (ranking, {"axis_name": "data"}),
+    ):
+        with pytest.raises(ValueError, match=r"over_mesh sets the axis_name .* got 'data'"):
+            over_mesh(loss, mesh())(*columns(False), **more)
+
+
+@pytest.mark.parametrize("name", ["int8", "adaptive_layer", "matryoshka"])
+def test_a_mask_bound_by_partial_is_a_mask(name):
+    wrap, of_layers = NESTED[name]
+    arrays = columns(of_layers)
+    bound = wrap(functools.partial(ranking, where=jnp.asarray(WHERE)))
+    expected = wrap(ranking)(*arrays, where=jnp.asarray(WHERE))
+    np.testing.assert_allclose(bound(*arrays), expected, rtol=1e-6)

@@ -11,7 +11,11 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from jaxembed.forms import check_form, read_json
 from jaxembed.training.state import TrainState
+
+# Small files of a checkpoint, and what orbax takes for granted of them.
+FACTS = {"_CHECKPOINT_METADATA": {str: object}, "metrics/metrics": {"metric": float}}
 
 
 class CheckpointError(ValueError):
@@ -39,6 +43,7 @@ class Checkpoints:
             ]
         )
         self._identity = dict(identity)
+        _check_facts(folder)
         self._manager = ocp.CheckpointManager(
             folder.resolve(),
             options=ocp.CheckpointManagerOptions(
@@ -78,7 +83,7 @@ class Checkpoints:
         """Returns the state of a checkpoint, the latest if `step` is None, placed as `state` is.
 
         Raises:
-            CheckpointError: there is none, or it belongs to another model or loss.
+            CheckpointError: there is none, it is damaged, or it belongs to another model or loss.
         """
         step = self.latest_step if step is None else step
         if step is None:
@@ -86,13 +91,16 @@ class Checkpoints:
         self.check_identity(step)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _saved(state))
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        restored = self._manager.restore(step, args=arguments)["state"]
+        with _reading(self._manager.directory / f"{step}"):
+            restored = self._manager.restore(step, args=arguments)["state"]
         return TrainState(**restored, frozen=state.frozen)
 
     def check_identity(self, step: int) -> None:
         """Raises CheckpointError unless the checkpoint belongs to what this run trains."""
         arguments = ocp.args.Composite(identity=ocp.args.JsonRestore())
-        stored = self._manager.restore(step, args=arguments)["identity"]
+        with _reading(self._manager.directory / f"{step}"):
+            stored = self._manager.restore(step, args=arguments)["identity"]
+            check_form(stored, {str: object}, "identity")
         for name in {**self._identity, **stored}:
             theirs, ours = stored.get(name), self._identity.get(name)
             if theirs != ours:
@@ -120,6 +128,29 @@ class Checkpoints:
             raise OSError(
                 f"a checkpoint in {self._manager.directory} could not be written: {reason}"
             ) from error
+
+
+def _check_facts(folder: Path) -> None:
+    """Refuses checkpoints whose small files are of no use, which orbax reads first of all."""
+    steps = folder.iterdir() if folder.is_dir() else ()
+    for step in sorted(path for path in steps if path.name.isdecimal()):
+        for name, form in FACTS.items():
+            if (file := step / name).is_file():
+                with _reading(step):
+                    read_json(file, form)
+
+
+@contextmanager
+def _reading(step: Any) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of tensorstore, orbax, JSON: whatever a damaged file leads to
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = reason if len(reason) <= 200 else f"{reason[:200]}…"
+        raise CheckpointError(
+            f"the checkpoint {step} is damaged ({type(error).__name__}: {reason}); delete this"
+            " folder, and the run resumes from the checkpoint before"
+        ) from error
 
 
 def _saved(state: TrainState) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxembed.folder_lock import LockedError, locked
+from jaxembed.training import read_log
 from tests.scripts.many_hosts import environment
 
 ROOT = Path(__file__).parents[2]
@@ -157,3 +158,55 @@ def test_a_folder_that_another_process_writes_to_is_refused(command, rows, tmp_p
         with pytest.raises(LockedError, match=f"is in use by process {os.getpid()} on"):
             command(rows, folder)
         assert sorted(tmp_path.rglob("*")) == before
+
+
+# The files of a run ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("scripts")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "config.json: it must be an object; got [1]"),
+        ("{", "config.json is not valid JSON"),
+        ('{"steps": "7"}', 'config.json: steps must be a whole number at least 1; got "7"'),
+        ('{"learning_rate": NaN}', "config.json: learning_rate must be a finite number"),
+        ('{"data": "a.csv"}', "config.json: data must be a tuple; got str 'a.csv'"),
+        ('{"cache": 3}', "config.json: cache must be a Path; got int 3"),
+        ('{"flags": 3}', "config.json is of another version: there is no flag flags"),
+    ],
+)
+def test_the_flags_of_a_run_are_checked(tmp_path, content, message):
+    from config import Config, continued
+
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011
+        continued(Config(resume=tmp_path))
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("3", "line 2 of {file}: it must be an object; got 3"),
+        ('{"kind": "train"}', "line 2 of {file}: it lacks 'step'"),
+        (
+            '{"step": "1", "kind": "train"}',
+            "line 2 of {file}: step must be a whole number at least 0",
+        ),
+        (
+            '{"step": 1, "kind": "train", "loss": "x"}',
+            "line 2 of {file}: loss must be a finite num",
+        ),
+        ('{"step": 1, "ki', "line 2 of {file} is no record of a run"),
+    ],
+)
+def test_the_log_of_a_run_is_checked(tmp_path, line, message):
+    file = tmp_path / "log.jsonl"
+    good = '{"step": 1, "kind": "train", "loss": null}'
+    file.write_text(f"{good}\n{line}\n{good}\n")
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011
+        read_log(file)
+    assert message.format(file=file) in str(refusal.value)
+    file.write_text(f'{good}\n{good}\n{{"step": 3, "kin')  # cut off, as a kill leaves it
+    assert [record["step"] for record in read_log(file)] == [1, 1]

@@ -1,5 +1,7 @@
 """Checkpoints: what is restored is what was saved, the best stays, and strangers are refused."""
 
+import gc
+import shutil
 from pathlib import Path
 
 import jax
@@ -12,6 +14,7 @@ from jaxembed.training import (
     Checkpoints,
     adamw,
     create_state,
+    library_log,
     make_mesh,
     warmup_schedule,
 )
@@ -82,3 +85,101 @@ def test_a_save_that_was_cut_off_is_passed_over(tmp_path, state):
     assert again.latest_step == 1
     again.restore(state)
     again.close()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A small state, and the folder of its checkpoint."""
+    folder = tmp_path_factory.mktemp("whole")
+    params = {"encoder": {"kernel": np.ones((8, 8), np.float32)}}
+    state = create_state(params, OPTIMIZER, make_mesh(jax.devices()[:1]))
+    checkpoints = Checkpoints(folder, {"model": "x"})
+    checkpoints.save(2, state, metric=0.5)
+    checkpoints.close()
+    return state, folder
+
+
+def cut(file, content):
+    file.write_bytes(content[: len(content) // 2])
+
+
+def emptied(file, content):
+    file.write_bytes(b"")
+
+
+def another(file, content):
+    file.write_bytes(b"[1, 2]")
+
+
+def flipped(file, content):
+    middle = len(content) // 2
+    file.write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
+
+
+def removed(path, content):
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+
+
+def a_file(path, content):
+    removed(path, content)
+    path.write_text("x")
+
+
+def restored(state, whole, folder, part, damage):
+    """Damages a part of a copy of a checkpoint, and restores that; returns the error if any."""
+    with library_log(None):
+        error = _restored(state, whole, folder, part, damage)
+        gc.collect()  # what tensorstore's coroutines raise to nobody
+    return error
+
+
+def _restored(state, whole, folder, part, damage):
+    shutil.copytree(whole, folder)
+    path = folder / "2" / part
+    damage(path, path.read_bytes() if path.is_file() and path.stat().st_size else b"x")
+    try:
+        checkpoints = Checkpoints(folder, {"model": "x"})
+        again = checkpoints.restore(state)
+        checkpoints.close()
+    except CheckpointError as error:
+        message = str(error)
+        assert message.startswith(f"the checkpoint {folder}/2 is damaged (")
+        assert message.endswith(
+            "delete this folder, and the run resumes from the checkpoint before"
+        )
+        assert len(message.splitlines()) == 1
+        return message
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("_CHECKPOINT_METADATA", another),
+        ("metrics/metrics", cut),
+        ("metrics/metrics", another),
+        ("identity/metadata", emptied),
+        ("identity", a_file),
+        ("state", removed),
+        ("state/_METADATA", another),
+        ("state/manifest.ocdbt", flipped),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(whole, tmp_path, part, damage):
+    assert restored(whole[0], whole[1], tmp_path / "copy", part, damage)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("damage", [cut, emptied, another, flipped, removed, a_file])
+def test_whatever_part_is_damaged_the_state_is_whole_or_refused(whole, tmp_path, damage):
+    state, folder = whole
+    refused = 0
+    parts = [path for path in sorted((folder / "2").rglob("*")) if path.is_file()]
+    parts += [path for path in sorted((folder / "2").rglob("*")) if path.is_dir()]
+    for number, path in enumerate(parts):
+        if path.is_dir() and damage not in (removed, a_file):
+            continue
+        part = path.relative_to(folder / "2")
+        refused += restored(state, folder, tmp_path / f"{number}", part, damage) is not None
+    assert refused > 3

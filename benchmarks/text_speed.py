@@ -38,7 +38,7 @@ from timing import seconds_for
 import jaxembed
 from jaxembed.data import BatchPlan, blocks_of, load_batches, open_dataset, plain_plan
 from jaxembed.encoders import Encoder
-from jaxembed.encoders.inference import packed_batches, token_batches
+from jaxembed.encoders.token_batches import packed_batches, token_batches
 from jaxembed.objectives import as_sum
 from jaxembed.tasks import Networks, Task, open_task
 from jaxembed.training import adamw, build_train_step, create_state, make_mesh

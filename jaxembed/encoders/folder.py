@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxembed.encoders.arguments import check_arguments, check_float
 from jaxembed.encoders.checkpoint import inside, read_json, write_json, write_tensors
 from jaxembed.encoders.encoder import Encoder, chain
 from jaxembed.encoders.errors import EncoderError
@@ -36,6 +37,16 @@ from jaxembed.encoders.transformer import Transformer
 from jaxembed.typing import Params
 
 SOURCES = ("auto", "jaxembed", "transformers")
+LOAD = {
+    "name": str,
+    "max_seq_length": (int, None),
+    "dropout": bool,
+    "n_layers": (int, None),
+    "pooling": (str, None),
+    "initialize": (int, None),
+    "source": str,
+    "remat": (str, None),
+}
 
 
 def load(
@@ -75,6 +86,19 @@ def load(
         EncoderError: an unknown name, a broken folder, a model that has no Flax encoder or fewer
             layers, or another pooling mode.
     """
+    check_float(dtype)
+    given = check_arguments(
+        "load",
+        LOAD,
+        name=str(name) if isinstance(name, Path) else name,
+        max_seq_length=max_seq_length,
+        dropout=dropout,
+        n_layers=n_layers,
+        pooling=pooling,
+        initialize=initialize,
+        source=source,
+        remat=remat,
+    )
     folder = find(name)
     if initialize is None:
         check_weights(name, folder)
@@ -83,7 +107,7 @@ def load(
     if not chosen:
         check_encodes(folder, layout)
     first = inside(folder, layout.first.path, folder / "modules.json")
-    options: dict[str, Any] = {"dtype": dtype, "n_layers": n_layers, "initialize": initialize}
+    options = {"dtype": dtype, **{name: given[name] for name in ("n_layers", "initialize")}}
     if layout.static:
         transformer = load_static_embedding(folder, layout.first.path, **options)
     else:
@@ -97,14 +121,14 @@ def load(
     modules, params = _chained(folder, layout, transformer, pooling)
     if layout.static:
         tokenizer = load_plain_tokenizer(
-            first, vocabulary=transformer.vocabulary, max_length=max_seq_length
+            first, vocabulary=transformer.vocabulary, max_length=given["max_seq_length"]
         )
     else:
         tokenizer = load_tokenizer(
             first,
             vocabulary=transformer.vocabulary,
             n_positions=transformer.n_positions,
-            max_length=max_seq_length,
+            max_length=given["max_seq_length"],
             prompt_counts=all(m.include_prompt for _, m in modules if isinstance(m, Pooling)),
             may_pad_left=transformer.pads_left,
         )

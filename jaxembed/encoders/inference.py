@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,23 +15,27 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from rich.progress import MofNCompleteColumn, Progress
 
+from jaxembed.encoders.arguments import check_arguments, check_numbers
 from jaxembed.encoders.errors import EncoderError, TextError
-from jaxembed.encoders.packing import NARROWEST, pack
 from jaxembed.encoders.texts import check_kind, check_texts
-from jaxembed.encoders.tokenizer import TextTokenizer
+from jaxembed.encoders.token_batches import packed_batches, token_batches
 
 if TYPE_CHECKING:
     from jaxembed.encoders.encoder import Encoder
 
 INTEGERS = {"int8": np.int8, "uint8": np.uint8}
 BITS = {"binary": np.int8, "ubinary": np.uint8}
+ENCODE = {
+    "prompt_name": (str, None),
+    "prompt": (str, None),
+    "batch_size": int,
+    "truncate_dim": (int, None),
+    "normalize": bool,
+    "precision": str,
+    "packing": bool,
+}
 PRECISIONS = ("float32", *INTEGERS, *BITS)
-PACKED = 16  # tokens that a text of the batch size stands for in packed rows
-TOKENIZED = 2048  # texts that are tokenized at once, while the devices work on those before
-
 Advance = Callable[[int], None]
-Argument = TypeVar("Argument")
-Value = TypeVar("Value")
 
 
 def encode_stream(
@@ -63,6 +66,7 @@ def encode_stream(
     >>> [part.shape for part in encode_stream(encoder, lines, chunk=2, truncate_dim=64)]
     [(2, 64), (2, 64), (1, 64)]
     """
+    check_arguments("encode_stream", {"chunk": int}, chunk=chunk)
     if chunk < 1:
         raise EncoderError(f"chunk must be at least 1; got {chunk}")
     if precision in INTEGERS and ranges is None:
@@ -105,6 +109,17 @@ def build_embed(
     `precision` and `ranges` are only checked: `quantize_embeddings` comes after it. The function
     calls its second argument with the number of texts that each batch has finished.
     """
+    check_arguments(
+        "encode",
+        ENCODE,
+        prompt_name=prompt_name,
+        prompt=prompt,
+        batch_size=batch_size,
+        truncate_dim=truncate_dim,
+        normalize=normalize,
+        precision=precision,
+        packing=packing,
+    )
     width = encoder.dimension if truncate_dim is None else truncate_dim
     if not 1 <= width <= encoder.width:
         raise EncoderError(f"truncate_dim must lie between 1 and {encoder.width}; got {width}")
@@ -144,74 +159,6 @@ def build_embed(
         return embeddings
 
     return embed
-
-
-def token_batches(
-    tokenizer: TextTokenizer, texts: Sequence[str], prompt: str = "", *, batch_size: int
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Yields the row numbers and the tokens of batches of like length, the longest first.
-
-    Texts of about as many characters are tokenized together, once, ahead of their use, and sorted
-    by their number of tokens. A batch always has `batch_size` rows, so that few shapes occur: where
-    there are fewer row numbers, the further rows repeat the first.
-    """
-    order = np.argsort([-len(text) for text in texts], kind="stable")
-    size = -(-TOKENIZED // batch_size) * batch_size
-
-    def tokenized(rows: np.ndarray) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        tokens = _tokens_of(tokenizer, texts, rows, prompt)
-        lengths = tokens["attention_mask"].sum(axis=1)
-        by_length = np.argsort(-lengths, kind="stable")
-        parts = [by_length[s : s + batch_size] for s in range(0, len(rows), batch_size)]
-        return [(rows[part], _cut(tokenizer, tokens, part, batch_size)) for part in parts]
-
-    groups = (order[start : start + size] for start in range(0, len(order), size))
-    return chain.from_iterable(_ahead(tokenized, groups))
-
-
-def packed_batches(
-    tokenizer: TextTokenizer,
-    texts: Sequence[str],
-    prompt: str = "",
-    *,
-    batch_size: int,
-    n_devices: int = 1,
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Yields the row numbers `[r k]`, -1 for none, and the tokens of `r` rows of several texts.
-
-    There are two shapes: narrow rows for short texts, and rows that hold the longest.
-    """
-    order = np.argsort([-len(text) for text in texts], kind="stable")
-    left = tokenizer.pads_left
-    widest = NARROWEST
-
-    def packed(rows: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        nonlocal widest
-        tokens = _tokens_of(tokenizer, texts, rows, prompt)
-        lengths = tokens["attention_mask"].sum(axis=1)
-        widest = max(widest, tokenizer.width(int(lengths.max())))
-        for part, width in ((lengths > NARROWEST, widest), (lengths <= NARROWEST, NARROWEST)):
-            if not part.any():
-                continue
-            n_rows = -(-batch_size * PACKED // (width * n_devices)) * n_devices
-            its_tokens = {name: array[part] for name, array in tokens.items()}
-            (block,) = pack(its_tokens, width=width, multiple=n_rows, left=left)["blocks"]
-            numbers = np.where(block["texts"] >= 0, rows[part][block["texts"]], -1)
-            for start in range(0, len(numbers), n_rows):
-                call = slice(start, start + n_rows)
-                yield numbers[call], {name: array[call] for name, array in block.items()}
-
-    groups = (order[start : start + TOKENIZED] for start in range(0, len(order), TOKENIZED))
-    return chain.from_iterable(_ahead(lambda rows: list(packed(rows)), groups))
-
-
-def _tokens_of(
-    tokenizer: TextTokenizer, texts: Sequence[str], rows: np.ndarray, prompt: str
-) -> dict[str, np.ndarray]:
-    try:
-        return tokenizer([texts[int(row)] for row in rows], prompt)
-    except TextError as error:
-        raise error.in_row(int(rows[error.row])) from None
 
 
 def quantize_embeddings(
@@ -279,6 +226,7 @@ def _check_precision(precision: str, ranges: np.ndarray | None, width: int) -> N
         raise EncoderError(f"ranges belong to the precisions int8 and uint8, not to {precision}")
     if np.shape(ranges) != (2, width):
         raise EncoderError(f"ranges must be [2 d], {(2, width)}; got {np.shape(ranges)}")
+    check_numbers("ranges", ranges)
     for feature, (least, greatest) in enumerate(np.asarray(ranges).T):
         if not -np.inf < least <= greatest < np.inf:
             found = f"feature {feature} has {least} to {greatest}"
@@ -287,30 +235,7 @@ def _check_precision(precision: str, ranges: np.ndarray | None, width: int) -> N
 
 def _mesh(devices: Sequence[Any]) -> Mesh:
     """Builds the mesh that `jaxembed.training` builds: its encoders are compiled for that."""
-    if not len(devices):
-        raise EncoderError("devices must not be empty")
+    if not isinstance(devices, Sequence) or not len(devices):
+        raise EncoderError("devices must be a list of devices, and not empty")
     types = (AxisType.Auto,)
     return jax.make_mesh((len(devices),), ("data",), devices=devices, axis_types=types)
-
-
-def _cut(
-    tokenizer: TextTokenizer, tokens: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int
-) -> dict[str, np.ndarray]:
-    """Returns the rows, filled up to `batch_size`, with the columns of the first row's bucket."""
-    width = tokenizer.width(int(tokens["attention_mask"][rows[0]].sum()))
-    left = tokenizer.pads_left
-    columns = slice(-width, None) if left else slice(width)
-    rows = np.append(rows, np.repeat(rows[:1], batch_size - len(rows)))
-    return {name: array[rows, columns] for name, array in tokens.items()}
-
-
-def _ahead(function: Callable[[Argument], Value], arguments: Iterable[Argument]) -> Iterator[Value]:
-    """Yields the function's values; a thread computes the next one while the last is used."""
-    with ThreadPoolExecutor(1) as pool:
-        pending: deque[Future[Value]] = deque()
-        for argument in arguments:
-            pending.append(pool.submit(function, argument))
-            if len(pending) > 1:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()

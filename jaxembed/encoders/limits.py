@@ -33,7 +33,7 @@ KEYS = Keys(
     harmless=("unpad_inputs",),
     only={
         "transformer_task": ("feature-extraction",),
-        "module_output_name": ("token_embeddings",),
+        "module_output_name": ("token_embeddings", None),
         **dict.fromkeys(UNUSED, NOTHING),
     },
 )

@@ -9,7 +9,8 @@ import pytest
 
 import jaxembed
 from jaxembed.encoders import EncoderError
-from jaxembed.encoders.inference import encode_stream, quantize_embeddings, token_batches
+from jaxembed.encoders.inference import encode_stream, quantize_embeddings
+from jaxembed.encoders.token_batches import token_batches
 
 TINY = Path(__file__).parents[1] / "goldens/encoders/tiny"
 WORDS = ("a", "cat", "sat", "on", "the", "mat", "while", "東京", "was", "far", "away")
@@ -324,7 +325,17 @@ WRONG = [
     ({"precision": "int4"}, "precision must be one of float32, int8, uint8, binary, ubinary"),
     ({"precision": "int8", "ranges": np.zeros((2, 5))}, r"ranges must be \[2 d\], \(2, 24\); got"),
     ({"prompt_name": "title"}, "no prompt 'title'"),
-    ({"devices": []}, "devices must not be empty"),
+    ({"devices": []}, "devices must be a list of devices, and not empty"),
+    ({"devices": 2}, "devices must be a list of devices, and not empty"),
+    ({"batch_size": "8"}, 'encode: batch_size must be a whole number; got "8"'),
+    ({"batch_size": 2.5}, "encode: batch_size must be a whole number; got 2.5"),
+    ({"truncate_dim": [8]}, r"encode: truncate_dim must be a whole number or null; got \[8\]"),
+    ({"prompt": 3}, "encode: prompt must be a text or null; got 3"),
+    ({"prompt_name": ["query"]}, "encode: prompt_name must be a text or null; got"),
+    ({"normalize": "yes"}, 'encode: normalize must be true or false; got "yes"'),
+    ({"precision": None}, "encode: precision must be a text; got null"),
+    ({"packing": 1}, "encode: packing must be true or false; got 1"),
+    ({"precision": "int8", "ranges": [["a"] * 24] * 2}, "ranges must hold numbers; got list"),
 ]
 
 

@@ -227,3 +227,34 @@ def test_electra_sees_first_texts_only(folder):
     one, two = np.random.default_rng(0).normal(size=(2, 32)).astype(np.float32)
     np.testing.assert_array_equal(with_types(one, two), with_types(one, one))
     assert np.abs(with_types(one, two) - with_types(two, two)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": None}, "load: name must be a text; got null"),
+        ({"name": 5}, "load: name must be a text; got 5"),
+        ({"name": ["a", "b"]}, "load: name must be a text; got"),
+        ({"max_seq_length": "8"}, 'load: max_seq_length must be a whole number or null; got "8"'),
+        ({"n_layers": 1.5}, "load: n_layers must be a whole number or null; got 1.5"),
+        ({"initialize": jax.random.key(0)}, "load: initialize must be a whole number or null"),
+        ({"dropout": 0.1}, "load: dropout must be true or false; got 0.1"),
+        ({"pooling": ["cls"]}, "load: pooling must be a text or null"),
+        ({"source": None}, "load: source must be a text; got null"),
+        ({"remat": True}, "load: remat must be a text or null; got true"),
+        ({"dtype": object()}, "dtype must be one of floats, such as jnp.bfloat16; got <object"),
+        ({"dtype": "int8"}, "dtype must be one of floats, .*; got 'int8'"),
+        ({"dtype": None}, "dtype must be one of floats"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_arguments_of_other_types_are_refused_in_one_line(options, message):
+    with pytest.raises(EncoderError, match=message) as caught:
+        jaxembed.load(**{"name": TINY, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_scalars_of_numpy_are_numbers():
+    encoder = jaxembed.load(TINY, n_layers=np.int64(1), max_seq_length=np.int32(8))
+    assert encoder.tokenizer.max_length == 8
+    assert encoder.encode("a cat", truncate_dim=np.int64(4)).shape == (1, 4)

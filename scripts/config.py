@@ -175,6 +175,7 @@ OF_A_TASK = (
         "columns",
         "hard_negatives",
         "drop_incomplete",
+        "drop_label",
         "prompts",
     ),
     *("loss", "loss_weights", "inner_loss"),
@@ -190,6 +191,7 @@ FREE = (
 # What belongs to a host rather than to the run, and what may be said anew beside --resume.
 OF_HOST = ("coordinator", "n_hosts", "host_index", "host_timeout_s")
 OF_DEVICES = ("fsdp", "tensor", "mini_batch_size", "remat", "ring")  # none changes the result
+RECORDED = ("bound",)  # what config.json says beside the flags: which column played which role
 ANEW = ("resume", "overwrite", *OF_HOST, *OF_DEVICES)
 
 
@@ -209,6 +211,7 @@ def continued(config: Config) -> Config:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in read_json(file, {str: object}).items()
+        if name not in RECORDED
     }
     if unknown := values.keys() - {field.name for field in dataclasses.fields(config)}:
         raise ConfigError(f"{file} is of another version: there is no flag {min(unknown)}")

@@ -17,7 +17,8 @@ class DataFlags:
 
     # What it is trained on
     data: Texts = ("wordnet-gloss",)
-    """The embedded set, files (parquet, json, jsonl, csv, tsv, arrow), a folder, or a hub name."""
+    """The embedded set, files (parquet, arrow, jsonl, json, csv, tsv, and .gz of the last four), a
+    folder, or a hub name."""
     data_weights: tuple[NotNegative, ...] = ()
     """The weight of each entry of --data: every batch then has rows of all of them."""
     weight: NotNegative | None = None
@@ -29,12 +30,15 @@ class DataFlags:
     split: str = "train"
     """The split of a set that has several."""
     columns: Texts = ()
-    """Columns in the order of the loss's roles, or role=column; found by name if empty."""
+    """Columns in the order of the loss's roles, or role=column; if empty, those of the roles' names
+    or of well-known ones, or all that there are."""
     hard_negatives: bool = False
     """Also uses the columns of negatives that the data has."""
     drop_incomplete: bool = False
     """Leaves out rows without a text or label that they need, and says how many; else they are an
     error."""
+    drop_label: Texts = ()
+    """Leaves out rows with these labels, such as -1 (no label in SNLI), and says how many."""
     prompts: Texts = ()
     """Instructions before the texts of a role, in place of the model's own: "anchors=query: "."""
     tasks: Path | None = None

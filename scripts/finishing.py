@@ -45,6 +45,9 @@ def finish(
     records = read_log(output / "log.jsonl")
     measured = [one for one in records if one["kind"] == "evaluation" and one["step"] <= step]
     facts = model_facts(config, {**identity, "steps": step}, measured, metric)
+    for name, its in training.bound.items():
+        task = "" if len(training.bound) == 1 else f"{name}: "
+        facts |= {f"{task}{what}": said for what, said in its.items()}
     folder = encoder.save(output / "model", facts=facts)
     plot_run(records, metric, output / "curve.png")
     table = show_results(console, measured, folder, output)

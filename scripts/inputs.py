@@ -139,6 +139,7 @@ def open_one(
         columns=config.columns,
         use_negatives=config.hard_negatives,
         drop_incomplete=config.drop_incomplete,
+        drop_labels=config.drop_label,
         batch_size=config.batch_size,
         batch_plan=config.batch_plan,
         pos_neg_ratio=config.pos_neg_ratio,

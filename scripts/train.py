@@ -81,7 +81,8 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     evaluator = open_evaluation(config, training.encoder.similarity, held_out)
     measuring = Measuring(config, evaluator, training.steps)
     check_average(config, measuring, training.steps)
-    hosts.agree({**training.fingerprints, "devices": describe(jax.local_devices())})
+    found = {**training.fingerprints, "columns": training.bound}
+    hosts.agree({**found, "devices": describe(jax.local_devices())})
     state = training.create_state()
 
     folder = config.output if hosts.writes else None
@@ -96,11 +97,14 @@ def train(
     steps, output = training.steps, config.output
     file = output / "config.json"  # an older run has fewer flags, here and in its checkpoints
     flags = read_json(file, {str: object}) if config.resume else as_json(config)
+    bound = flags.pop("bound", training.bound)  # older runs do not have it
+    if bound != training.bound:
+        raise ConfigError(f"the run read {bound} of the data, which is now {training.bound}")
     if hosts.writes and not config.resume:
         check_output(config)
         if config.overwrite:
             clear(output)
-        write_json(file, flags)
+        write_json(file, {**flags, "bound": training.bound})
     hosts.exchange("folder", True)
     identity = training.identity(flags)
     keep = max(config.keep, config.average_last)

@@ -134,6 +134,15 @@ class Training:
             found += evaluation_lines(self.encoder, self.prompts, similarity, evaluator)
         return [line for line in found if line]
 
+    @property
+    def bound(self) -> dict[str, dict[str, str]]:
+        """Which column of the data plays which role, and the words of labels, by task."""
+        facts = {}
+        for name, task in self.tasks.tasks.items():
+            words = {role: ", ".join(its) for role, its in task.rows.words.items()}
+            facts[name or "columns"] = {"columns": task.rows.taken, **words}
+        return facts
+
     @cached_property
     def facts(self) -> dict[str, DataFacts]:
         """What there is to know of the data of each task."""

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxembed.data.arrow_types import is_list, is_text
 from jaxembed.data.errors import DataError
-from jaxembed.data.rows import is_text, take, type_of
+from jaxembed.data.labels import rows_without
+from jaxembed.data.rows import take, type_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,12 +31,12 @@ def one_text_a_row(
     """
     import pyarrow.compute as pc
     from datasets import Dataset
-    from pyarrow import table, types
+    from pyarrow import table
 
     listed = [
         role
         for role in text_roles
-        if types.is_list(kind := type_of(columns[role][0])) and is_text(kind.value_type)
+        if is_list(kind := type_of(columns[role][0])) and is_text(kind.value_type)
     ]
     if not listed:
         return dict(columns), {}
@@ -70,7 +72,7 @@ def only_complete(
         (column,) = columns[role]
         values = take(column, range(len(column)))
         there = values.is_valid()
-        if role in text_roles and is_text(values.type):
+        if is_text(values.type):
             trimmed = pc.call_function("utf8_trim_whitespace", [values])
             filled = pc.call_function("binary_length", [trimmed]).fill_null(0)
             there = pc.call_function("greater", [filled, 0])
@@ -84,3 +86,19 @@ def only_complete(
     kept = np.flatnonzero(keep)
     made: Bound = {role: tuple(x.select(kept) for x in its) for role, its in columns.items()}
     return made, {INCOMPLETE: int((~keep).sum())}
+
+
+def without_labels(
+    columns: Mapping[str, tuple[Dataset, ...]], role: str, labels: Sequence[str]
+) -> tuple[Bound, dict[str, int]]:
+    """Leaves out the rows that have one of these labels, and counts them.
+
+    Raises:
+        DataError: no row has one, or all rows do.
+    """
+    (column,) = columns[role]
+    kept = rows_without(column, labels)
+    if not len(kept):
+        raise DataError(f"every row has one of the labels {', '.join(labels)}; drop fewer")
+    made: Bound = {name: tuple(x.select(kept) for x in its) for name, its in columns.items()}
+    return made, {f"with the label {' or '.join(labels)}": len(column) - len(kept)}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from jaxembed.data.column_names import like_a_row
 from jaxembed.data.hashing import CHUNK
-from jaxembed.data.rows import Rows
+from jaxembed.data.rows import Rows, listed
 
 SAMPLE = 2000  # rows whose tokens are counted
 SHOWN = 60  # characters of an example
@@ -21,7 +22,8 @@ class DataFacts:
 
     `empty` and `over_long` are by role; the shares of over-long texts and the lengths in tokens are
     those of a sample. `dropped` says how many rows were left out before, and why; `stream_files`
-    that the rows are the first of a stream.
+    that the rows are the first of a stream. `taken`, `words`, and `spare` are those of `Rows`;
+    `remarks` are further lines.
     """
 
     rows: int
@@ -32,6 +34,10 @@ class DataFacts:
     over_long: dict[str, tuple[float, str]]
     limit: dict[str, int] = field(default_factory=dict)
     stream_files: int = 0
+    taken: str = ""
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    spare: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Says what is worth a look, a line each; the first has the size."""
@@ -39,6 +45,14 @@ class DataFacts:
         if self.stream_files:
             lines = [f"a stream of {self.stream_files:,} files, of which these are the first rows:"]
         lines[0] += "".join(f"; {n:,} dropped: {why}" for why, n in self.dropped.items() if n)
+        lines += [self.taken] if self.taken else []
+        for role, words in self.words.items():
+            numbered = [f"{word} = {number}" for number, word in enumerate(words)]
+            lines.append(f"{role}: {listed(numbered)}")
+        if self.spare:
+            lines.append(
+                f"{listed(self.spare)}: hard negatives, not used; --hard-negatives uses them"
+            )
         for role, tokens in self.tokens.items():
             lines.append(
                 f"{role}: {tokens['mean']:.0f} tokens on average, 95 % have up to"
@@ -55,7 +69,9 @@ class DataFacts:
         count, example = self.duplicates
         if count:
             lines.append(f"{count:,} rows repeat another one ({example})")
-        return lines
+        if 0 < count == self.rows - 1:
+            lines.append("all rows are the same one, so there is nothing to tell apart")
+        return [*lines, *self.remarks]
 
 
 def data_facts(
@@ -78,7 +94,7 @@ def data_facts(
     >>> rows = bind_columns(data, Roles(("anchors", "positives")), "a,b")
     >>> count = lambda texts, role: [len(text.split()) for text in texts]
     >>> facts = data_facts(rows, row_hashes(rows), count, {"anchors": 2, "positives": 9})
-    >>> print(*facts.lines()[3:], sep="\\n")
+    >>> print(*facts.lines()[4:], sep="\\n")
     33.3% of anchors reach 2 tokens and are cut (row 2: 'y z')
     1 of positives are empty (row 2: ' ')
     1 rows repeat another one (row 1: 'x' | 'u')
@@ -115,7 +131,19 @@ def data_facts(
         tokens,
         over_long,
         limits,
+        taken=rows.taken,
+        words=dict(rows.words),
+        spare=rows.spare,
+        remarks=_header(rows),
     )
+
+
+def _header(rows: Rows) -> tuple[str, ...]:
+    """Says that the names of the columns look like a row, as those of a file without a header."""
+    if not like_a_row(rows.column_names):
+        return ()
+    names = " | ".join(map(_short, rows.column_names))
+    return (f"the first line was read as the names of the columns and looks like a row: {names}",)
 
 
 def _empty(rows: Rows, role: str) -> tuple[int, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxembed.data.arrow_types import is_list, is_text, plain, plain_type
 from jaxembed.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Indices = np.ndarray | range
 CHUNK = 100_000  # rows checked at once
+SHOWN = 12  # names of columns in a line
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Rows:
     `columns` are the columns of each role, each a data set of one column in Arrow form, so that
     rows stay on the disk and travel to worker processes as a path. `max_negatives` is the greatest
     number of negatives that a row can have. `noisy` are the roles whose texts get damaged, and
-    `dropped` says how many rows of the data are not among these, and why.
+    `dropped` says how many rows of the data are not among these, and why. `words` are the words of
+    labels that are classes: class 0 is the first. `unused` are the other columns of the data, and
+    `spare` those among them that hold negatives which the objective could use.
     """
 
     columns: Mapping[str, tuple[Dataset, ...]]
@@ -34,6 +38,9 @@ class Rows:
     max_negatives: int = 0
     noisy: frozenset[str] = frozenset()
     dropped: Mapping[str, int] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.columns[self.text_roles[0]][0])
@@ -49,6 +56,15 @@ class Rows:
         """The names of all bound columns."""
         names = (column.column_names[0] for its in self.columns.values() for column in its)
         return tuple(dict.fromkeys(names))
+
+    @property
+    def taken(self) -> str:
+        """Which column plays which role, in a line: "anchors = question; not used: id"."""
+        used = ", ".join(
+            f"{role} = {' + '.join(column.column_names[0] for column in its)}"
+            for role, its in self.columns.items()
+        )
+        return f"{used}; not used: {listed(self.unused)}" if self.unused else used
 
     def texts(self, role: str, indices: Indices) -> list[str]:
         """Returns the role's text of each row, `[n]`."""
@@ -103,17 +119,14 @@ def check_negatives(column: Dataset) -> int:
 def check_labels(role: str, column: Dataset, expected: type) -> None:
     """Refuses a column that holds no numbers, a missing one, or one that 32 bits cannot hold.
 
-    Lists of numbers, and lists of such lists, must have the same length.
+    Where integers are expected, floats must be whole. Lists of numbers, and lists of such lists,
+    must have the same length.
     """
     import pyarrow.types as kinds
 
     kind = innermost_type(column)
-    fits = kinds.is_floating(kind) if expected is float else kinds.is_boolean(kind)
-    if not (fits or kinds.is_integer(kind)):
-        raise DataError(
-            f"a column of {expected.__name__} is needed for {role!r}; {_name(column)} is none: "
-            f"{_found(column, expected)}"
-        )
+    if not (kinds.is_floating(kind) or kinds.is_integer(kind) or kinds.is_boolean(kind)):
+        raise _no_labels(role, column, expected, _found(column, expected))
     lengths: dict[int, set[int]] = {}  # by depth
     for start, values in _chunks(column):
         _check_no_null(role, column, start, values)
@@ -132,44 +145,47 @@ def check_labels(role: str, column: Dataset, expected: type) -> None:
                 f"{_name(column)} has {value} in row {start + bad[0][0]}; "
                 f"{role!r} must be finite and fit into 32 bits"
             )
+        broken = np.argwhere(~whole(numbers)) if expected is int else []
+        if len(broken):
+            value = numbers[tuple(broken[0])]
+            found = f"it holds float such as {value} (row {start + broken[0][0]})"
+            raise _no_labels(role, column, expected, found)
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Says whether values of this type are texts."""
-    import pyarrow.types as kinds
+def whole(numbers: np.ndarray) -> np.ndarray:
+    """Says which numbers are whole."""
+    return numbers == np.floor(numbers) if numbers.dtype.kind == "f" else numbers == numbers
 
-    return kinds.is_string(kind) or kinds.is_large_string(kind)
+
+def listed(names: Sequence[str]) -> str:
+    """Names some columns, and counts the others."""
+    more = f" and {len(names) - SHOWN:,} others" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def type_of(column: Dataset) -> pa.DataType:
     """Returns the type of the values of a data set's only column."""
-    return column.features.arrow_schema.field(0).type
+    return plain_type(column.features.arrow_schema.field(0).type)
 
 
 def element_type(column: Dataset) -> pa.DataType:
     """Returns the type of the values of a data set's only column, or of what its lists hold."""
     kind = type_of(column)
-    return kind.value_type if _is_list(kind) else kind
+    return kind.value_type if is_list(kind) else kind
 
 
 def innermost_type(column: Dataset) -> pa.DataType:
     """Returns `element_type`, also through lists of lists."""
     kind = type_of(column)
-    while _is_list(kind):
+    while is_list(kind):
         kind = kind.value_type
     return kind
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    import pyarrow.types as kinds
-
-    return kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
 
 
 def take(column: Dataset, indices: Indices) -> pa.ChunkedArray:
     """Reads the values of some rows of a data set's only column."""
     table: Any = column[indices]
-    return table.column(0)
+    return plain(table.column(0))
 
 
 def _chunks(column: Dataset) -> Iterator[tuple[int, pa.ChunkedArray]]:
@@ -203,7 +219,7 @@ def _numbers(values: pa.ChunkedArray) -> np.ndarray:
 
 def _lists(values: pa.ChunkedArray) -> Iterator[pa.ChunkedArray]:
     """Yields the lists that the values are, then the lists in those."""
-    while _is_list(values.type):
+    while is_list(values.type):
         yield values
         values = _flat(values)
 
@@ -221,6 +237,12 @@ def _fit_32_bits(numbers: np.ndarray, expected: type) -> np.ndarray:
         return np.isfinite(numbers.astype(np.float32))
 
 
+def _no_labels(role: str, column: Dataset, expected: type, found: str) -> DataError:
+    return DataError(
+        f"a column of {expected.__name__} is needed for {role!r}; {_name(column)} is none: {found}"
+    )
+
+
 def _name(column: Dataset) -> str:
     return f"column {column.column_names[0]!r}"
 
@@ -228,5 +250,6 @@ def _name(column: Dataset) -> str:
 def _found(column: Dataset, expected: type) -> str:
     """Says what a column holds, by its first value that is not of the expected type."""
     values = column.with_format(None)[column.column_names[0]]
-    row, value = next(item for item in enumerate(values) if not isinstance(item[1], expected))
+    others = (item for item in enumerate(values) if not isinstance(item[1], expected))
+    row, value = next(others, (0, type_of(column)))
     return f"it holds {type(value).__name__} such as {value!r} (row {row})"

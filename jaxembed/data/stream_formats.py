@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from jaxembed.data.arrow_types import is_text, plain, plain_table
 from jaxembed.data.errors import DataError
-from jaxembed.data.rows import is_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-KINDS = (".parquet", ".arrow", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
+LINES = (".jsonl", ".ndjson", ".json")
+KINDS = (".parquet", ".arrow", *LINES, *(f"{kind}.gz" for kind in LINES))
 BATCH = 8192  # rows of a Parquet file that are decoded at once
 BLOCK = 2**22  # bytes of lines that are parsed at once
 T = TypeVar("T")
@@ -33,7 +34,7 @@ def read_tables(file: str, start: int, schema: pa.Schema | None) -> Iterator[pa.
         tables = _line_tables(file, start, schema)
     row = start
     while (table := guarded(file, lambda: next(tables, None), row)) is not None:
-        yield table if schema is None else _fitted(table, schema, file)
+        yield plain_table(table) if schema is None else _fitted(table, schema, file)
         row += len(table)
 
 
@@ -152,7 +153,12 @@ def _parsed(lines: bytes, schema: pa.Schema | None, file: str, row: int) -> pa.T
     options = ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected)
     whole = ReadOptions(block_size=len(lines) + 1)  # nothing is cut, and errors number these rows
     try:
-        table = read_json(pa.BufferReader(lines), whole, options)
+        try:
+            table = read_json(pa.BufferReader(lines), whole, options)
+        except pa.ArrowInvalid:  # of other types than the first file: _fitted takes what it can
+            if schema is None:
+                raise
+            table = read_json(pa.BufferReader(lines), whole)
         if len(table) == lines.count(b"\n") + 1:
             return table
         reason = "it has several objects"
@@ -181,7 +187,7 @@ def _fitted(table: pa.Table, schema: pa.Schema, file: str) -> pa.Table:
         )
     columns = []
     for field in schema:
-        column = table[field.name]
+        column = plain(table[field.name])
         kind = column.type
         try:
             if of_texts(kind) is not of_texts(field.type) and not pa.types.is_null(kind):

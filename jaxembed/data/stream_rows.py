@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from jaxembed.data.arrow_types import is_text
 from jaxembed.data.columns import Columns, bind_columns
 from jaxembed.data.errors import DataError
-from jaxembed.data.rows import Indices, Rows, is_text
+from jaxembed.data.rows import Indices, Rows, whole
 from jaxembed.data.streams import Stream
 
 if TYPE_CHECKING:
@@ -119,9 +120,12 @@ def bind_stream(
                     f" for {role!r}: write a row for each, or do not stream the data"
                 )
             if role in head.label_types:
-                kind = _numbers(
-                    kind, pa.float64() if head.label_types[role] is float else pa.int64()
-                )
+                if is_text(kind):
+                    raise DataError(
+                        f"{file}: column {name!r} has labels that are texts, which a stream cannot"
+                        " number; write numbers, or do not stream the data"
+                    )
+                kind = _numbers(kind, pa.float64())  # of integers too: others may be 0.0 or true
             fields[name] = pa.field(name, kind)
     fault = partial(_fault, head, max_negatives is not None, bounds or {})
     read = stream.only(pa.schema(list(fields.values())), fault)
@@ -134,6 +138,8 @@ def bind_stream(
         head.label_types,
         max_negatives if max_negatives and "negatives" in head.columns else head.max_negatives,
         head.noisy,
+        unused=head.unused,
+        spare=head.spare,
         stream=read,
         head=head,
     )
@@ -160,7 +166,8 @@ def _fault(head: Rows, cut: bool, bounds: Bounds, table: pa.Table) -> tuple[int,
     for role, kind in head.label_types.items():
         shape = head.labels(role, range(1)).shape[1:]
         for name, column in values(role):
-            if fault := _label_fault(column, shape, *bounds.get(role, LIMITS[kind])):
+            span = bounds.get(role, LIMITS[kind])
+            if fault := _label_fault(column, shape, *span, integers=kind is int):
                 return fault[0], f"column {name!r} has {fault[1]} for {role!r}"
     counts = sum((_lengths(column) for _, column in values("negatives")), np.zeros(len(table), int))
     more = np.flatnonzero(counts > head.max_negatives)
@@ -173,7 +180,7 @@ def _fault(head: Rows, cut: bool, bounds: Bounds, table: pa.Table) -> tuple[int,
 
 
 def _label_fault(
-    values: pa.ChunkedArray, shape: tuple[int, ...], low: float, high: float
+    values: pa.ChunkedArray, shape: tuple[int, ...], low: float, high: float, *, integers: bool
 ) -> tuple[int, str] | None:
     import pyarrow.compute as pc
 
@@ -190,6 +197,10 @@ def _label_fault(
     if len(wrong):
         row, place = wrong[0]
         return int(row), f"{numbers[row, place]:g}, which is not from {low:g} to {high:g},"
+    broken = np.argwhere(~whole(numbers)) if integers else []
+    if len(broken):
+        row, place = broken[0]
+        return int(row), f"{numbers[row, place]:g}, which is not whole,"
     return None
 
 

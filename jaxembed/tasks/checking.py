@@ -10,6 +10,8 @@ from jaxembed.data import DataError, Rows
 from jaxembed.objectives import Objective, WeightedSum
 from jaxembed.tasks.networks import Networks
 
+MOST_CLASSES = 1_000_000  # of a classifier; a thousand times what the largest sets have
+
 
 def with_classes(objective: WeightedSum, rows: Rows, *, streamed: bool = False) -> WeightedSum:
     """Sets the number of labels where it is not given, and refuses labels beyond it."""
@@ -20,12 +22,20 @@ def with_classes(objective: WeightedSum, rows: Rows, *, streamed: bool = False) 
         if streamed and not one.settings["num_labels"]:
             raise DataError(f"{one.name} needs num_labels, which a stream does not tell")
         labels = rows.labels("labels", range(len(rows)))
-        number = one.settings["num_labels"] or max(int(labels.max()) + 1, 2)
+        words = len(rows.words.get("labels", ()))
+        number = one.settings["num_labels"] or max(int(labels.max()) + 1, words, 2)
+        if number > MOST_CLASSES:
+            raise DataError(
+                f"{one.name} would need a classifier of {number:,} classes; the data has"
+                f" {len(np.unique(labels)):,} labels, from {labels.min()} to {labels.max()}: number"
+                " them from 0"
+            )
         wrong = np.flatnonzero((labels < 0) | (labels >= number))
         if len(wrong):
             raise DataError(
                 f"{one.name} with num_labels {number} needs labels from 0 to {number - 1}; row"
-                f" {wrong[0]} has {labels[wrong[0]]}; give num_labels, or number the classes from 0"
+                f" {wrong[0]} has {labels[wrong[0]]}; give num_labels, number the classes from 0,"
+                f" or drop these rows with --drop-label {labels[wrong[0]]}"
             )
         return one.with_settings(num_labels=number)
 

@@ -25,6 +25,7 @@ from jaxembed.data import (
 from jaxembed.tasks.batches import Plan
 from jaxembed.typing import Roles
 
+SHRUNKEN = 1.25  # so many times the batches that there could be, and it is said
 PLANS = ("plain", "no_duplicates", "group_by_label", "contrastive_tension", "clusters")
 
 
@@ -83,6 +84,19 @@ def _plan_fn(
         raise DataError("the plan group_by_label needs class labels; the loss has none")
     labels = rows.labels("labels", range(len(rows)))
     return partial(group_by_label_plan, labels, rows_per_label=rows_per_label)
+
+
+def shrunken(plan: Plan, n_rows: int) -> tuple[str, ...]:
+    """Says that batches are not full, as texts repeat that may not be in one batch twice."""
+    if not isinstance(plan, BatchPlan):
+        return ()
+    batches, size = plan.n_batches(0), plan.rows(0).shape[0]
+    if batches <= SHRUNKEN * -(-n_rows // size):
+        return ()
+    return (
+        f"batches have {n_rows / batches:.1f} of {size} rows on average, as texts repeat and none"
+        " is in a batch twice; --batch-plan plain fills them and masks what is equal",
+    )
 
 
 def roles_with_clusters(roles: Roles) -> Roles:

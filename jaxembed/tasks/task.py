@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxembed.data import (
+    DataError,
     DataFacts,
     Rows,
     Shards,
@@ -25,7 +26,12 @@ from jaxembed.objectives import WeightedSum
 from jaxembed.tasks.batches import BatchMaker, Plan
 from jaxembed.tasks.checking import bounds_of, check_bounds, check_networks, with_classes
 from jaxembed.tasks.networks import Networks
-from jaxembed.tasks.planning import columns_with_clusters, open_plan, roles_with_clusters
+from jaxembed.tasks.planning import (
+    columns_with_clusters,
+    open_plan,
+    roles_with_clusters,
+    shrunken,
+)
 from jaxembed.tasks.reading import packed_roles, tokenizers_of
 
 if TYPE_CHECKING:
@@ -75,7 +81,7 @@ class Task:
         facts = data_facts(self.known, self.hashes, count, limits)
         if isinstance(self.rows, StreamRows):
             return replace(facts, stream_files=len(self.rows.stream.files.names))
-        return facts
+        return replace(facts, remarks=(*facts.remarks, *shrunken(self.plan, len(self.rows))))
 
     def content(self) -> list[np.ndarray]:
         """Returns what is the same for the same data: hashes, and the names of streamed files."""
@@ -93,6 +99,7 @@ def open_task(
     columns: Any = None,
     use_negatives: bool = False,
     drop_incomplete: bool = False,
+    drop_labels: Sequence[str] = (),
     batch_size: int,
     batch_plan: str | None = None,
     pos_neg_ratio: int = 8,
@@ -112,7 +119,7 @@ def open_task(
     """Binds the columns of a data set or stream to the roles of a loss, and plans its batches.
 
     Args:
-        columns, use_negatives, drop_incomplete: as `bind_columns` takes them.
+        columns, use_negatives, drop_incomplete, drop_labels: as `bind_columns` takes them.
         batch_plan: one of `PLANS`; None is the one that suits the loss. A stream has its own.
         pos_neg_ratio: of contrastive tension, one pair of so many is of a text with itself.
         rows_per_label: of each label that a batch visits.
@@ -137,6 +144,8 @@ def open_task(
         "find_optional": not objective.networks.keys() & networks.frozen.keys(),
     }
     if isinstance(dataset, Stream):
+        if drop_labels:
+            raise DataError("rows of a stream cannot be dropped by their label; do not stream them")
         rows: Rows = bind_stream(dataset, roles, columns, bounds=bounds_of(objective), **options)
         known = rows.head
     else:
@@ -145,6 +154,7 @@ def open_task(
             roles if cluster_column is None else roles_with_clusters(roles),
             columns if cluster_column is None else columns_with_clusters(columns, cluster_column),
             drop_incomplete=drop_incomplete,
+            drop_labels=drop_labels,
             **options,
         )
     objective = with_classes(objective, known, streamed=rows is not known)

@@ -166,7 +166,7 @@ def test_rows_travel_to_another_process(tmp_path):
             {"a": ["x"], "b": ["y"], "c": ["z"]},
             RANKED,
             None,
-            "which column holds the anchors\\? Say it with anchors=…; the columns are a, b, c",
+            r"holds the anchors\? it could be a, b, c; name it with --columns anchors=…; the",
         ),
         (
             {"query": ["x"]},
@@ -196,7 +196,7 @@ def test_rows_travel_to_another_process(tmp_path):
             {"a": ["x"], "b": ["y"]},
             SCORED,
             None,
-            "which column holds the scores\\? Say it with scores=…; the columns are a, b",
+            r"holds the scores\? none could be by its type; name it with --columns scores=…",
         ),
         (
             {"a": ["x"], "b": ["y"], "year": [1], "page": [2]},

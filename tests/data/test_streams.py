@@ -270,7 +270,7 @@ def refused(match, source, positions=range(30), **options):
 
 
 def test_what_is_no_stream_is_refused(tmp_path):
-    none = "there is no file to stream; known are .parquet .arrow .jsonl .jsonl.gz .json .json.gz"
+    none = "there is no file to stream; known are .parquet .arrow .jsonl .ndjson .json .jsonl.gz"
     (tmp_path / "table.csv").write_text("text\na")
     refused(f"missing.jsonl: {none}", tmp_path / "missing.jsonl")
     refused(f"no.*: {none}", f"{tmp_path}/no*.parquet")
@@ -439,7 +439,7 @@ def test_columns_are_found_and_refused_as_ever(tmp_path):
         DataError, match=r"0.jsonl: there is no column 'query'; the columns are text"
     ):
         bind_stream(Stream(folder), PAIRS, "query")
-    with pytest.raises(DataError, match=r"0.jsonl: which column holds the positives"):
+    with pytest.raises(DataError, match=r"0.jsonl: which column holds the anchors"):
         bind_stream(Stream(folder), PAIRS)
 
 

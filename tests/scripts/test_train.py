@@ -214,7 +214,7 @@ WRONG = [
     ({"data": ("missing.parquet",)}, "missing.parquet"),
     ({"columns": ("query", "answer")}, "answer"),
     ({"columns": ("query", "positive", "negatives=lemmas")}, "lemmas"),
-    ({"loss": ("cosine_similarity",)}, "scores"),
+    ({"loss": ("cosine_similarity",)}, "could be positive, pos; name it"),
     ({"loss": ("cosine_similarity",), "columns": ("query", "positive", "scores=pos")}, "pos"),
     ({"scale": -1.0}, "scale must be a finite number above 0; got -1.0"),
     ({"block_size": 0}, "block_size must be a whole number at least 1; got 0"),

@@ -14,6 +14,7 @@ from jaxembed.encoders.errors import EncoderError
 from jaxembed.forms import Form, FormError, read_json as read_form
 
 INDEX = "model.safetensors.index.json"
+POINTER = b"version https://git-lfs"
 FLOAT8 = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2}
 
 
@@ -50,6 +51,8 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
     places = read_json(index, {"weight_map": {str: str}})["weight_map"]
     tensors: dict[str, np.ndarray] = {}
     for name in sorted(set(places.values())):
+        if not inside(folder, name, index).exists():
+            raise EncoderError(f"{folder / name} is missing, which {INDEX} names; fetch it again")
         tensors |= read_safetensors(inside(folder, name, index))
     if lacking := sorted(places.keys() - tensors.keys()):
         raise EncoderError(
@@ -90,12 +93,19 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
                   if (file.parent / name).exists()]  # fmt: skip
         if others:
             message += f": there is only {others[0]}; save it as safetensors with its own library"
+        elif any(file.parent.glob("model-*-of-*.safetensors")):
+            message += f": there are parts of it, but no {INDEX}; fetch that too"
         raise EncoderError(message)
     try:
         return load_file(file)
     except AttributeError:  # a type that NumPy lacks
         return _read_with_float8(file)
     except (SafetensorError, OSError) as error:
+        with file.open("rb") as opened:
+            if opened.read(len(POINTER)) == POINTER:
+                raise EncoderError(
+                    f"{file} is only a pointer of Git LFS; fetch the file: git lfs pull"
+                ) from None
         raise EncoderError(f"{file} is broken or cut short ({error}); fetch it again") from None
 
 

@@ -221,6 +221,28 @@ def test_a_broken_checkpoint_is_refused_by_name(broken):
     assert "broken or cut short" in read_broken(broken)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "0.auto_model.", "module.bert."])
+def test_names_of_a_wrapper_are_told(broken, prefix):
+    tensors = load_file(broken / "model.safetensors")
+    write(broken, {prefix + key: x for key, x in tensors.items()})
+    message = read_broken(broken)
+    assert f"; it has {prefix}" in message
+    assert message.endswith(f"save the model itself, or take {prefix} away")
+
+
+def test_weights_that_were_not_fetched_are_told_so(broken):
+    file = broken / "model.safetensors"
+    content = file.read_bytes()
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n")
+    assert "is only a pointer of Git LFS; fetch the file: git lfs pull" in read_broken(broken)
+    file.unlink()
+    (broken / "model-00001-of-00002.safetensors").write_bytes(content)
+    assert "there are parts of it, but no model.safetensors.index.json" in read_broken(broken)
+    index = {"weight_map": {"a": "model-00002-of-00002.safetensors"}}
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model-00002-of-00002.safetensors is missing, which model.s" in read_broken(broken)
+
+
 def test_a_broken_configuration_is_refused(broken):
     settings = json.loads((broken / "config.json").read_text())
     settings.pop("hidden_size")

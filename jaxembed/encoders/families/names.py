@@ -77,6 +77,7 @@ class Names:
         if missing:
             raise EncoderError(
                 f"{folder}: model.safetensors lacks {len(missing)} tensors, such as {missing[0]}"
+                f"{_wrapped(missing[0], checkpoint)}"
             )
         unused = {name: tensor for name, tensor in checkpoint.items() if name not in used}
         beyond = [name for name in unused if self._is_of_a_layer(name)]
@@ -120,6 +121,14 @@ class Names:
         entries = (x if isinstance(x, str) else x[0] for x in self.family.layer.values())
         patterns = {re.escape(entry).replace(r"\{\}", r"\d+") for entry in entries if "{}" in entry}
         return any(re.fullmatch(rf"{pattern}\.(weight|bias)", name) for pattern in patterns)
+
+
+def _wrapped(name: str, checkpoint: Mapping[str, np.ndarray]) -> str:
+    """Says under which name a wrapper of the model has saved a tensor, if it has."""
+    longer = next((found for found in checkpoint if found.endswith(f".{name}")), None)
+    if longer is None:
+        return ""
+    return f"; it has {longer}: save the model itself, or take {longer.removesuffix(name)} away"
 
 
 def _without_prefix(

@@ -85,7 +85,8 @@ def top_k_search(
 
     Raises:
         ValueError: An array is empty or has not two axes, `d` differs, a number is below 1,
-            `exclude` is not of these queries or rows, or the similarity is unknown.
+            `exclude` is not of these queries or rows, the similarity is unknown, or a vector of
+            NaN is found.
 
     >>> queries, corpus = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [3.0, 0.0], [3.0, 4.0]])
     >>> top_k_search(queries, corpus, k=2)[1]
@@ -121,6 +122,8 @@ def top_k_search(
             running.append(best[i])
     found = jax.device_get(best)
     scores, indices = (np.concatenate(arrays)[:n] for arrays in zip(*found, strict=True))
+    if len(broken := np.flatnonzero(np.isnan(scores).any(axis=1))):
+        raise ValueError(f"the similarities of query {broken[0]} are NaN: vectors must be finite")
     return scores, np.where(scores == -np.inf, -1, indices)
 
 
@@ -188,6 +191,9 @@ def check(
     similarity: str,
     **counts: int,
 ) -> None:
+    for name, rows in (("queries", queries), ("corpus", corpus)):
+        if not hasattr(rows, "shape"):
+            raise ValueError(f"{name} must be an array of vectors; got {type(rows).__name__}")
     shapes = tuple(queries.shape), tuple(corpus.shape)
     if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][1]:
         raise ValueError(
@@ -201,8 +207,8 @@ def check(
         )
     check_similarity(similarity)
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
 
 
 def check_exclude(exclude: np.ndarray, n_queries: int, n_documents: int) -> None:

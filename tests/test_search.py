@@ -204,9 +204,10 @@ def test_a_file_is_read_in_blocks(tied_vectors, tmp_path, dtype):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"k": 0}, "k must be at least 1, got 0"),
-        ({"corpus_block": -3}, "corpus_block must be at least 1, got -3"),
-        ({"query_block": 0}, "query_block must be at least 1, got 0"),
+        ({"k": 0}, "k must be a whole number of at least 1, got 0"),
+        ({"k": 2.0}, r"k must be a whole number of at least 1, got 2\.0"),
+        ({"corpus_block": -3}, "corpus_block must be a whole number of at least 1, got -3"),
+        ({"query_block": 0}, "query_block must be a whole number of at least 1, got 0"),
         ({"similarity": "l2"}, r"one of \['cosine', 'dot', 'euclidean', 'manhattan'\], got 'l2'"),
         ({"corpus": np.zeros((4, 5))}, r"the same d, got \[3, 2\] and \[4, 5\]"),
         ({"corpus": np.zeros((0, 2))}, "at least one query and one document, got 3 and 0"),

@@ -78,12 +78,13 @@ class RetrievalEvaluator:
                 f"retrieval needs documents and queries, "
                 f"got {len(self.corpus)} documents and {len(self.queries)} queries"
             )
-        if not self.ks or min(self.ks) < 1:
+        if not self.ks or not all(isinstance(k, int | np.integer) and k >= 1 for k in self.ks):
             raise ValueError(f"ks must be ranks of 1 or more, such as (1, 10), got {self.ks}")
         check_similarity(self.similarity)
         for query, judged in self.qrels.items():
             if query not in self.queries:
                 raise ValueError(f"qrels judge the query {query!r}, which is not in queries")
+            check_judged(query, judged)
             for document in judged:
                 if document not in self.corpus:
                     raise ValueError(
@@ -165,6 +166,21 @@ class RetrievalEvaluator:
             gains[row, : len(found)], ideal_gains[row, : len(best)] = found, best
             n_relevant[row] = len(judged)
         return gains, ideal_gains, n_relevant
+
+
+def check_judged(query: str, judged: Any) -> None:
+    """Refuses judgements of a query that are no scores by document."""
+    if not isinstance(judged, Mapping):
+        raise ValueError(
+            f"qrels of the query {query!r} must be a dict of scores by document; got"
+            f" {type(judged).__name__} {judged!r}: write {{document: 1, …}}"
+        )
+    for document, score in judged.items():
+        if not isinstance(score, int | float | np.number) or not np.isfinite(score):
+            raise ValueError(
+                f"qrels of the query {query!r} must score {document!r} by a finite number; got"
+                f" {score!r}"
+            )
 
 
 @partial(jax.jit, static_argnames="ks")

@@ -13,6 +13,7 @@ from rich.progress import track
 from jaxembed.data import DataError, Shards, Stream, load_batches, open_dataset
 from jaxembed.encoders import Decoder, Encoder, tied_decoder
 from jaxembed.objectives import as_sum
+from jaxembed.settings import Count, NotNegative, Positive, Seed, Share, check_arguments
 from jaxembed.tasks.networks import Networks
 from jaxembed.tasks.task import open_task
 from jaxembed.tasks.together import Tasks
@@ -24,22 +25,22 @@ def fit(
     loss: Any,
     data: Any,
     *,
-    batch_size: int = 32,
-    epochs: int = 1,
-    steps: int | None = None,
-    learning_rate: float = 2e-5,
-    warmup_share: float = 0.1,
-    weight_decay: float = 0.01,
-    clip_norm: float = 1.0,
+    batch_size: Count = 32,
+    epochs: Count = 1,
+    steps: Count | None = None,
+    learning_rate: NotNegative = 2e-5,
+    warmup_share: Share = 0.1,
+    weight_decay: NotNegative = 0.01,
+    clip_norm: Positive = 1.0,
     columns: Any = None,
     loss_weights: Sequence[float] | None = None,
-    mini_batch_size: int | None = None,
+    mini_batch_size: Count | None = None,
     guide: Encoder | None = None,
     teacher: Encoder | None = None,
     decoder: Decoder | None = None,
     mix: str = "proportional",
     weights: Mapping[str, float] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     show_progress: bool = False,
     **options: Any,
@@ -73,6 +74,7 @@ def fit(
     >>> trained.encode("a cat").shape
     (1, 384)
     """
+    check_arguments(fit, locals())
     by_task = loss if isinstance(loss, Mapping) else {"": loss}
     data_of = data if isinstance(loss, Mapping) else {"": data}
     if not isinstance(data_of, Mapping) or by_task.keys() != data_of.keys():

@@ -139,6 +139,11 @@ def open_task(
             needed, what there is, and how to say it right.
     """
     roles = objective.roles
+    if roles.ids and batch_size == 1:
+        raise DataError(
+            "a loss that takes its negatives from the batch learns nothing of batch_size 1; use at"
+            " least 2"
+        )
     options: dict[str, Any] = {
         "use_negatives": use_negatives,
         "find_optional": not objective.networks.keys() & networks.frozen.keys(),

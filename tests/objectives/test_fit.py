@@ -1,7 +1,7 @@
 """What `fit` refuses before the first step."""
 
-import sys
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -41,6 +41,6 @@ def test_wrong_numbers_are_refused_by_name(encoder, arguments, message):
 
 def test_a_batch_of_one_row_has_no_negatives(encoder, monkeypatch):
     one = partial(make_mesh, jax.devices()[:1])
-    monkeypatch.setattr(sys.modules["jaxembed.tasks.fit"], "make_mesh", one)
+    monkeypatch.setattr(import_module("jaxembed.tasks.fit"), "make_mesh", one)
     with pytest.raises(DataError, match="learns nothing of batch_size 1; use at least 2"):
         jaxembed.fit(encoder, "multiple_negatives_ranking", PAIRS, batch_size=1)

@@ -96,6 +96,7 @@ def top_k_search(
     """
     check(queries, corpus, similarity, k=k, query_block=query_block, corpus_block=corpus_block)
     (n, _), (n_documents, _) = queries.shape, corpus.shape
+    beyond, k = max(0, k - n_documents), min(k, n_documents)
     if exclude is None:
         exclude = np.full((n, 0), -1)
     check_exclude(exclude, n, n_documents)
@@ -124,7 +125,9 @@ def top_k_search(
     scores, indices = (np.concatenate(arrays)[:n] for arrays in zip(*found, strict=True))
     if len(broken := np.flatnonzero(np.isnan(scores).any(axis=1))):
         raise ValueError(f"the similarities of query {broken[0]} are NaN: vectors must be finite")
-    return scores, np.where(scores == -np.inf, -1, indices)
+    indices = np.where(scores == -np.inf, -1, indices)
+    more = ((0, 0), (0, beyond))
+    return np.pad(scores, more, constant_values=-np.inf), np.pad(indices, more, constant_values=-1)
 
 
 @partial(jax.jit, static_argnames=("similarity", "mesh"))

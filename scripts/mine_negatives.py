@@ -76,7 +76,9 @@ def main(config: Config) -> int:
             ]
             pace = Pace("queries", len(pairs.queries), missing)
             for name, shard in missing.items():
-                found = search(pairs, shard, vectors, k=config.candidates)
+                found = search(
+                    pairs, shard, vectors, k=min(config.candidates, len(pairs.documents))
+                )
                 manifest.write(name, partial(np.savez, **found))
                 pace(name, shard)
 

@@ -102,6 +102,14 @@ def test_other_filters_do_not_search_again(mine, golden, capsys):
     assert "12 queries are done" in capsys.readouterr().out
 
 
+def test_more_candidates_than_documents_are_all_documents(mine, golden, tmp_path):
+    flags = {**golden, "output": tmp_path / "mined"}
+    mine(**flags, keep_incomplete=True)
+    expected = read(tmp_path / "mined/negatives.parquet")
+    mine(**flags | {"candidates": 10**9, "output": tmp_path / "more"}, keep_incomplete=True)
+    assert read(tmp_path / "more/negatives.parquet") == expected
+
+
 PAIRS = [(f"cat {n}", f"{n} cats sit on a mat") for n in range(20)]
 PAIRS += [
     ("cat 3", "three cats"),

@@ -15,6 +15,8 @@ from jax import Array
 
 from jaxembed.encoders.checkpoint import read_json
 from jaxembed.encoders.errors import EncoderError
+from jaxembed.encoders.families.activations import ACTIVATIONS
+from jaxembed.encoders.flax_keys import check_read, check_values
 from jaxembed.encoders.lora import configuration
 from jaxembed.encoders.parameters import (
     find_parameters,
@@ -49,7 +51,7 @@ def load_transformer(
     if n_layers is not None:
         settings = _first_layers(folder, settings, n_layers)
     config = configure(folder, settings, dropout=dropout)
-    model = _build(folder, config, dtype)
+    model = _build(folder, settings, config, dtype)
     unused: dict[str, np.ndarray] = {}
     if initialize is None:
         params, unused = _read(folder, model)
@@ -104,7 +106,12 @@ def configure(name: Path | str, settings: Mapping[str, Any], *, dropout: bool) -
     model_type = settings.get("model_type", "")
     if model_type not in transformers.CONFIG_MAPPING:
         raise EncoderError(f"{name}: transformers does not know the model type {model_type!r}")
-    config = transformers.CONFIG_MAPPING[model_type].from_dict(dict(settings))
+    config_class = transformers.CONFIG_MAPPING[model_type]
+    check_values(name, settings, config_class)
+    try:
+        config = config_class.from_dict(dict(settings))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise EncoderError(f"{name}: transformers cannot read config.json ({error})") from None
     if not dropout:
         for entry, value in vars(config).items():
             if entry.endswith(("dropout", "dropout_prob")) and isinstance(value, float):
@@ -113,15 +120,25 @@ def configure(name: Path | str, settings: Mapping[str, Any], *, dropout: bool) -
 
 
 def instantiate(model_class: Any, config: Any, dtype: Any, **options: Any) -> Any:
-    """Builds a Flax model without weights."""
-    import transformers
+    """Builds a Flax model without weights, whose activation may be any of ours.
 
+    Raises:
+        EncoderError: numbers in the configuration that do not fit together.
+    """
+    import transformers
+    from transformers.modeling_flax_utils import ACT2FN
+
+    for name, function in ACTIVATIONS.items():
+        ACT2FN.setdefault(name, function)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         previous = transformers.logging.get_verbosity()
         transformers.logging.set_verbosity_error()  # says that Flax ends with version 5; so do we
         try:
             return model_class(config, dtype=dtype, _do_init=False, **options)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise EncoderError(f"{config.model_type} in config.json: {reason}") from None
         finally:
             transformers.logging.set_verbosity(previous)
 
@@ -183,19 +200,22 @@ def _first_layers(folder: Path, settings: Mapping[str, Any], n_layers: int) -> d
     return {**settings, name: n_layers}
 
 
-def _build(folder: Path, config: Any, dtype: Any) -> Any:
+def _build(folder: Path, settings: Mapping[str, Any], config: Any, dtype: Any) -> Any:
     from transformers.models.auto.modeling_flax_auto import FLAX_MODEL_MAPPING
 
     model_class: Any = FLAX_MODEL_MAPPING.get(type(config), None)
+    call = inspect.signature(model_class.__call__).parameters if model_class else {}
     if (
         model_class is None
         or config.is_encoder_decoder
         or model_class.main_input_name != "input_ids"
+        or "decoder_input_ids" in call
     ):
         raise EncoderError(
             f"{folder}: the architecture {config.model_type!r} has no Flax text encoder; use one of"
             " the type bert, roberta, xlm-roberta, distilbert, electra or albert"
         )
+    check_read(folder, settings, config, model_class)
     options: dict[str, Any] = {}
     if "add_pooling_layer" in model_class.module_class.__dataclass_fields__:
         options["add_pooling_layer"] = False  # it would be weights without a gradient

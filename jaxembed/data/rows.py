@@ -102,6 +102,7 @@ def check_texts(role: str, column: Dataset) -> None:
         raise DataError(f"{_name(column)} must hold texts for {role!r}; {_found(column, str)}")
     for start, values in _chunks(column):
         _check_no_null(role, column, start, values)
+        _check_utf8(column, start, values)
 
 
 def check_negatives(column: Dataset) -> int:
@@ -110,9 +111,13 @@ def check_negatives(column: Dataset) -> int:
     Returns how many negatives a row can have of it.
     """
     if is_text(type_of(column)):
+        for start, values in _chunks(column):
+            _check_utf8(column, start, values)
         return 1
     if not is_text(element_type(column)):
         raise DataError(f"{_name(column)} must hold texts for 'negatives'; {_found(column, str)}")
+    for start, values in _chunks(column):
+        _check_utf8(column, start, values)
     return max(max(_lengths(values)) for _, values in _chunks(column))
 
 
@@ -197,6 +202,24 @@ def _check_no_null(role: str, column: Dataset, start: int, values: pa.ChunkedArr
     if values.null_count:
         row = start + values.is_null().index(True).as_py()
         raise DataError(f"{_name(column)} has nothing (null) in row {row}; {role!r} needs a value")
+
+
+def _check_utf8(column: Dataset, start: int, values: pa.ChunkedArray) -> None:
+    """Refuses texts of another encoding, which the readers of JSON lines take as they are."""
+    import pyarrow as pa
+
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        for row, value in enumerate(values, start):
+            try:
+                value.as_py()
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{_name(column)} is no UTF-8 in row {row} ({error.reason} {error.object!r});"
+                    " save the file as UTF-8"
+                ) from None
+        raise
 
 
 def _lengths(values: pa.ChunkedArray) -> set[int]:

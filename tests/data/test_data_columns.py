@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 
-from jaxembed.data import DataError, bind_columns
+from jaxembed.data import DataError, bind_columns, open_dataset
 from jaxembed.data.rows import CHUNK
 from jaxembed.typing import Roles
 
@@ -323,3 +323,19 @@ def test_mixed_types_of_a_json_file_are_found_at_their_row(tmp_path):
     dataset = load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path))
     with pytest.raises(DataError, match=r"column 'positive' .* it holds int such as 7 \(row 1\)"):
         bind_columns(dataset, RANKED)
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ('{"anchor": "%s", "positive": "b", "negative": "c"}', "anchor"),
+        ('{"anchor": "a", "positive": "b", "negative": "%s"}', "negative"),
+        ('{"anchor": "a", "positive": "b", "negative": ["c", "%s"]}', "negative"),
+    ],
+)
+def test_texts_that_are_no_utf8_are_refused_by_row(tmp_path, row, name):
+    """JSON lines of another encoding are read, and ended a run in the step that met them."""
+    file = tmp_path / "latin.jsonl"
+    file.write_bytes((row % "d").encode() + b"\n" + (row % "café").encode("latin-1"))
+    with pytest.raises(DataError, match=f"column '{name}' is no UTF-8 in row 1 .*as UTF-8"):
+        bind_columns(open_dataset(file), RANKED, use_negatives=True)

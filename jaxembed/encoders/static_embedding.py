@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxembed.encoders.checkpoint import read_json, read_tensors
+from jaxembed.encoders.checkpoint import read_json, read_tensors, weight
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.pooling import pool
 from jaxembed.encoders.transformer import Transformer
@@ -42,7 +42,7 @@ def load_static_embedding(
     if n_layers is not None:
         raise EncoderError(f"{folder}: n_layers={n_layers}, but a StaticEmbedding has no layers")
     file = folder / "config.json"
-    settings = read_json(file) if file.exists() else {}
+    settings = read_json(file, {}) if file.exists() else {}
     settings.pop("vocabulary_quantization", None)  # the table has a row for every token
     name, table = _read_table(folder / inside)
     if initialize is not None:
@@ -74,27 +74,33 @@ def _read_table(folder: Path) -> tuple[str, np.ndarray]:
     Model2Vec may keep fewer rows than there are tokens, and weights apart:
 
         table[token] = weights[token] * embeddings[mapping[token]]
+
+    It also writes embeddings of int8, which are as good as the floats that they are multiples of:
+    it drops the scale itself, as only directions count.
     """
     tensors = read_tensors(folder)
     name = next((name for name in NAMES if name in tensors), None)
     if name is None:
         raise EncoderError(f"{folder}: model.safetensors must hold {' or '.join(NAMES)}")
     table = tensors[name]
-    if table.ndim != 2 or not jnp.issubdtype(table.dtype, jnp.floating):
+    if name == "embeddings" and table.dtype == np.int8:
+        table = table.astype(np.float32)
+    if table.ndim != 2 or not table.size or not jnp.issubdtype(table.dtype, jnp.floating):
         raise EncoderError(
             f"{folder}: {name} must hold floats [tokens features];"
             f" got {table.dtype} {list(table.shape)}"
         )
-    table = table.astype(np.float32)
+    table = weight(folder, name, table)
     if "mapping" in tensors:
         mapping = tensors["mapping"]
-        if mapping.ndim != 1 or mapping.min() < 0 or mapping.max() >= len(table):
+        whole = mapping.ndim == 1 and mapping.size and np.issubdtype(mapping.dtype, np.integer)
+        if not whole or mapping.min() < 0 or mapping.max() >= len(table):
             raise EncoderError(
                 f"{folder}: mapping must name rows of {name}, which has {len(table)}"
             )
         table = table[mapping]
     if "weights" in tensors:
-        weights = tensors["weights"]
+        weights = weight(folder, "weights", tensors["weights"])
         if weights.shape != (len(table),):
             raise EncoderError(
                 f"{folder}: weights must be one per token, [{len(table)}];"

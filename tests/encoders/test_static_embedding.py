@@ -259,7 +259,12 @@ def test_options_with_nothing_to_do_change_nothing(folder):
     [
         ({"other": table()}, r"must hold embedding\.weight or embeddings"),
         ({"embedding.weight": table()[0]}, r"must hold floats \[.*got float32 \[5\]"),
-        ({"embeddings": table().astype(np.int8)}, r"must hold floats \[.*got int8 \[8, 5\]"),
+        ({"embedding.weight": table().astype(np.int8)}, r"must hold floats .*got int8 \[8, 5\]"),
+        ({"embeddings": table().astype(np.uint8)}, r"must hold floats \[.*got uint8 \[8, 5\]"),
+        ({"embeddings": np.full((8, 5), np.nan)}, "embeddings holds NaN or infinite values"),
+        ({"embeddings": table(), "mapping": np.ones(8)}, "mapping must name rows of embed"),
+        ({"embeddings": table(), "mapping": np.ones(0, int)}, "mapping must name rows of embed"),
+        ({"embeddings": table(), "weights": np.ones(8, int)}, "weights holds int64, no floats"),
         ({"embedding.weight": table()[:7]}, "tokenizer has 8 tokens, the model embeds 7"),
         ({"embeddings": table(), "mapping": np.arange(1, 9)}, "mapping must name rows of embed"),
         ({"embeddings": table(), "weights": np.ones(7)}, r"one per token, \[8\]; got \[7\]"),
@@ -270,6 +275,17 @@ def test_tensors_that_do_not_fit(folder, tensors, message):
               folder / "model.safetensors")  # fmt: skip
     with pytest.raises(EncoderError, match=message):
         jaxembed.load(folder)
+
+
+def test_integers_of_model2vec_have_the_directions_of_their_floats(folder):
+    scale = np.abs(table()).max() / 127
+    integers = np.rint(table() / scale).astype(np.int8)
+    save_file({"embeddings": integers * np.float32(scale)}, folder / "model.safetensors")
+    floats = jaxembed.load(folder).encode(TEXTS, normalize=True)
+    save_file({"embeddings": integers}, folder / "model.safetensors")
+    encoder = jaxembed.load(folder)
+    np.testing.assert_allclose(encoder.encode(TEXTS, normalize=True), floats, atol=1e-6)
+    np.testing.assert_allclose(encoder.encode(["cat"])[0], integers[3], atol=1e-6)
 
 
 @pytest.mark.parametrize("content", [None, "{"])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -25,6 +26,8 @@ Positive = Annotated[float, At(float, above=0)]
 NotNegative = Annotated[float, At(float, least=0)]
 Share = Annotated[float, At(float, least=0, most=1)]
 
+WORDS = {tuple: "a list", Sequence: "a list", Mapping: "a dict", Path: "a path"}
+WORDS |= {Callable: "a function"}
 PLAIN = (int, float, str, bool, NoneType)
 
 
@@ -109,7 +112,7 @@ def _plain(value: Any) -> Any:
 
 
 def _must_be(name: str, kind: type, value: Any) -> str:
-    word = "a function" if issubclass(kind, Callable) else f"a {kind.__name__}"
+    word = WORDS.get(kind) or f"a {kind.__name__}"
     shown = repr(value)
     came = f"{type(value).__name__} {shown if len(shown) <= 60 else shown[:60] + '…'}"
     return f"{name} must be {word.replace('a E', 'an E')}; got {came}"

@@ -74,7 +74,10 @@ def tasks_of(config: Config) -> dict[str, Config]:
                 value = (value,)
             flags[ours] = tuple(value) if isinstance(value, list) else value
         found[name] = dataclasses.replace(config, **flags)
-        check(found[name])
+        try:
+            check(found[name])
+        except ValueError as error:
+            raise ConfigError(f"{file}: [{name}] {error}") from None
     return found
 
 

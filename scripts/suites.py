@@ -27,9 +27,16 @@ from jaxembed.evaluators import (
     TripletEvaluator,
     nano_beir,
 )
+from jaxembed.forms import check_form
 from jaxembed.typing import Roles
 
 EMBEDDED = "wordnet-gloss"
+TABLE = {  # of an evaluation, beside the options of its kind
+    "kind?": str,
+    "data?": str,
+    "split?": str,
+    "columns?": ([str], {str: (str, [str])}),
+}
 
 
 @dataclass(frozen=True)
@@ -267,7 +274,7 @@ def read_suite(file: Path) -> list[tuple[str, str, Source]]:
     """
     found = []
     for name, table in read_tables(file, "evaluation").items():
-        options = dict(table)
+        options = dict(check_form(table, TABLE, f"{file}: [{name}]"))
         kind, data = options.pop("kind", None), options.pop("data", "")
         if kind is not None and kind not in KINDS:
             raise ConfigError(f"{file}: [{name}] has the kind {kind!r}; kinds are {_kinds()}")

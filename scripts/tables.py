@@ -14,7 +14,7 @@ def read_tables(file: Path, kind: str) -> dict[str, Mapping[str, Any]]:
     """Reads the tables of a file, by name; `kind` is what each of them is, such as "task"."""
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # no TOML, or no text at all
         raise ConfigError(f"{file}: cannot be read ({error})") from None
     if not tables:
         raise ConfigError(f"{file} has no {kind}; write one table each, such as [similarity]")

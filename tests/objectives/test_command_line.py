@@ -224,7 +224,7 @@ WRONG = [
      "the decoder needs vectors of 32 features; got 24"),
     ("denoising_auto_encoder", ("--columns", "query", "--decoder-name-or-path", str(TINY),
                                 "--tie-encoder-decoder", "True"), "a tied decoder is the encoder"),
-    ("sigmoid", ("--scale", "-1"), "scale must be above 0"),
+    ("sigmoid", ("--scale", "-1"), "scale must be a finite number above 0"),
 ]  # fmt: skip
 
 
@@ -248,6 +248,15 @@ def test_wrong_data_is_refused_before_anything_is_written(
     ("text", "message"),
     [
         ("[a]\nloss = 'cosent'\nmargn = 1", "[a] takes no margn; it takes"),
+        ("[a]\nloss = 3", "tasks.toml: [a] loss must be a list; got int 3"),
+        ("[a]\ndata = 3", "tasks.toml: [a] data must be a list; got int 3"),
+        ("[a]\nbatch_size = '8'", '[a] batch_size must be a whole number at least 1; got "8"'),
+        ("[a]\nweight = 'x'", '[a] weight must be a finite number at least 0; got "x"'),
+        ("[a]\nwindow = 1.5", "[a] window must be a whole number at least 1; got 1.5"),
+        ("[a]\nscale = nan", "[a] scale must be a finite number above 0; got NaN"),
+        ("[a]\ncolumns = [1]", "[a] columns[0] must be a text; got 1"),
+        ("a = 3", "a stands in no table"),
+        ("\x00", "cannot be read"),
         ("loss = 'cosent'", "loss stands in no table; write [name] above it"),
         ("[a]\nloss = cosent", "cannot be read"),
         ("", "has no task"),

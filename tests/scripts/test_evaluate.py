@@ -148,6 +148,8 @@ def test_values_are_those_of_the_evaluator(evaluate, data, tmp_path):
         (("{tmp}/wrong.toml",), r"\[sts\] has the kind 'stss'; kinds are similarity"),
         (("{tmp}/nothing.toml",), r"\[sts\] needs data = a file"),
         (("{tmp}/option.toml",), "similarity takes no such option"),
+        (("{tmp}/kinds.toml",), r"\[sts\]: kind must be a text; got \[1\]"),
+        (("{tmp}/data.toml",), r"\[sts\]: data must be a text; got 3"),
     ],
 )
 def test_wrong_suites_are_refused_and_write_nothing(evaluate, data, tmp_path, suite, message):
@@ -155,6 +157,8 @@ def test_wrong_suites_are_refused_and_write_nothing(evaluate, data, tmp_path, su
     (tmp_path / "wrong.toml").write_text('[sts]\nkind = "stss"\ndata = "x"\n')
     (tmp_path / "nothing.toml").write_text('[sts]\nkind = "similarity"\n')
     (tmp_path / "option.toml").write_text(f'[sts]\ndata = "{data}/sts.parquet"\nkk = 1\n')
+    (tmp_path / "kinds.toml").write_text("[sts]\nkind = [1]\n")
+    (tmp_path / "data.toml").write_text("[sts]\ndata = 3\n")
     given = tuple(item.format(data=data, tmp=tmp_path) for item in suite)
     with pytest.raises(ValueError, match=message) as refusal:
         evaluate(suite=given, output=tmp_path / "out")

@@ -171,8 +171,8 @@ def test_a_folder_that_another_process_writes_to_is_refused(command, rows, tmp_p
         ("{", "config.json is not valid JSON"),
         ('{"steps": "7"}', 'config.json: steps must be a whole number at least 1; got "7"'),
         ('{"learning_rate": NaN}', "config.json: learning_rate must be a finite number"),
-        ('{"data": "a.csv"}', "config.json: data must be a tuple; got str 'a.csv'"),
-        ('{"cache": 3}', "config.json: cache must be a Path; got int 3"),
+        ('{"data": "a.csv"}', "config.json: data must be a list; got str 'a.csv'"),
+        ('{"cache": 3}', "config.json: cache must be a path; got int 3"),
         ('{"flags": 3}', "config.json is of another version: there is no flag flags"),
     ],
 )

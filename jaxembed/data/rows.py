@@ -204,22 +204,25 @@ def _check_no_null(role: str, column: Dataset, start: int, values: pa.ChunkedArr
         raise DataError(f"{_name(column)} has nothing (null) in row {row}; {role!r} needs a value")
 
 
-def _check_utf8(column: Dataset, start: int, values: pa.ChunkedArray) -> None:
-    """Refuses texts of another encoding, which the readers of JSON lines take as they are."""
+def encoding_fault(values: pa.ChunkedArray) -> tuple[int, str] | None:
+    """Returns the first row with a text of another encoding, which readers of JSON do not see."""
     import pyarrow as pa
 
     try:
         values.validate(full=True)
     except pa.ArrowInvalid:
-        for row, value in enumerate(values, start):
+        for row, value in enumerate(values):
             try:
                 value.as_py()
             except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{_name(column)} is no UTF-8 in row {row} ({error.reason} {error.object!r});"
-                    " save the file as UTF-8"
-                ) from None
+                return row, f"is no UTF-8 ({error.reason} {error.object!r}): save the file as UTF-8"
         raise
+    return None
+
+
+def _check_utf8(column: Dataset, start: int, values: pa.ChunkedArray) -> None:
+    if fault := encoding_fault(values):
+        raise DataError(f"{_name(column)}, row {start + fault[0]}, {fault[1]}")
 
 
 def _lengths(values: pa.ChunkedArray) -> set[int]:

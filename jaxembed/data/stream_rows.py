@@ -12,7 +12,7 @@ import numpy as np
 from jaxembed.data.arrow_types import is_text
 from jaxembed.data.columns import Columns, bind_columns
 from jaxembed.data.errors import DataError
-from jaxembed.data.rows import Indices, Rows, whole
+from jaxembed.data.rows import Indices, Rows, encoding_fault, whole
 from jaxembed.data.streams import Stream
 
 if TYPE_CHECKING:
@@ -163,6 +163,10 @@ def _fault(head: Rows, cut: bool, bounds: Bounds, table: pa.Table) -> tuple[int,
             if column.null_count:
                 row = column.is_null().index(True).as_py()
                 return row, f"column {name!r} has nothing (null); {role!r} needs a value"
+    for role in (*head.text_roles, "negatives"):
+        for name, column in values(role):
+            if fault := encoding_fault(column):
+                return fault[0], f"column {name!r} {fault[1]}"
     for role, kind in head.label_types.items():
         shape = head.labels(role, range(1)).shape[1:]
         for name, column in values(role):

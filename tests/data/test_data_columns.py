@@ -337,5 +337,5 @@ def test_texts_that_are_no_utf8_are_refused_by_row(tmp_path, row, name):
     """JSON lines of another encoding are read, and ended a run in the step that met them."""
     file = tmp_path / "latin.jsonl"
     file.write_bytes((row % "d").encode() + b"\n" + (row % "café").encode("latin-1"))
-    with pytest.raises(DataError, match=f"column '{name}' is no UTF-8 in row 1 .*as UTF-8"):
+    with pytest.raises(DataError, match=f"column '{name}', row 1, is no UTF-8 .*as UTF-8"):
         bind_columns(open_dataset(file), RANKED, use_negatives=True)

@@ -518,6 +518,16 @@ def test_the_row_of_a_bad_value_is_named(tmp_path, case):
     assert str(error.value).startswith(f"{tmp_path}/1.parquet, row 6: {message}")
 
 
+def test_a_text_that_is_no_utf8_is_named(tmp_path):
+    row = '{"query": "a", "reply": "%s"}'
+    lines = [row % "b"] * 1010 + [row % "café"]
+    (tmp_path / "0.jsonl").write_bytes("\n".join(lines).encode("latin-1"))
+    stream = Stream(tmp_path, window=2000, shuffle=False)
+    rows = bind_stream(stream, Roles(("left", "right")), "query,reply")
+    with pytest.raises(DataError, match=r"0.jsonl, row 1010: column 'reply' is no UTF-8 .*save"):
+        rows.texts("right", range(2))
+
+
 def test_more_negatives_than_the_first_rows_have(tmp_path):
     for number, negatives in enumerate([["x", "y"], None, ["x", "y", "z"]]):
         row = {"query": "a", "reply": "b", "negatives": negatives}

@@ -172,6 +172,11 @@ def open_held_out(config: Config, tasks: Tasks, dataset: Any, columns: Any) -> T
     )
     shards = task.make.shards
     held_out = open_one(config, tasks.networks, task.objective, dataset, None, shards)
+    if held_out.rows.words != task.rows.words:
+        raise ConfigError(
+            f"held-out rows have the labels {held_out.rows.words}, those that are trained on"
+            f" {task.rows.words}; number them alike"
+        )
     return Tasks(tasks.networks, {"": held_out})
 
 

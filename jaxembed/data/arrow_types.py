@@ -33,6 +33,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.list_(plain_type(kind.value_type))
     if pa.types.is_string_view(kind) or _is_passage(kind):
         return pa.string()
+    if pa.types.is_float16(kind):
+        return pa.float32()
     return pa.float64() if pa.types.is_decimal(kind) else kind
 
 

@@ -94,7 +94,7 @@ def without_labels(
     """Leaves out the rows that have one of these labels, and counts them.
 
     Raises:
-        DataError: no row has one, or all rows do.
+        DataError: all rows have one.
     """
     (column,) = columns[role]
     kept = rows_without(column, labels)

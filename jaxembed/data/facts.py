@@ -44,7 +44,7 @@ class DataFacts:
         lines = [f"{self.rows:,} rows"]
         if self.stream_files:
             lines = [f"a stream of {self.stream_files:,} files, of which these are the first rows:"]
-        lines[0] += "".join(f"; {n:,} dropped: {why}" for why, n in self.dropped.items() if n)
+        lines[0] += "".join(f"; {n:,} dropped: {why}" for why, n in self.dropped.items())
         lines += [self.taken] if self.taken else []
         for role, words in self.words.items():
             numbered = [f"{word} = {number}" for number, word in enumerate(words)]

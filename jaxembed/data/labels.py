@@ -92,18 +92,10 @@ def holds_numbers(column: Dataset) -> bool:
 
 
 def rows_without(column: Dataset, labels: Sequence[str]) -> np.ndarray:
-    """Finds the rows whose label is none of these, by what is written: -1 is -1.0 too.
-
-    Raises:
-        DataError: a label that no row has.
-    """
-    (name,) = column.column_names
+    """Finds the rows whose label is none of these, by what is written: -1 is -1.0 too."""
     values = take(column, range(len(column))).to_pylist()
-    by_text = {label: np.array([_same(value, label) for value in values]) for label in labels}
-    for label, here in by_text.items():
-        if not here.any():
-            raise DataError(f"column {name!r} has no label {label} to be dropped")
-    return np.flatnonzero(~np.logical_or.reduce(list(by_text.values())))
+    dropped = {value: any(_same(value, label) for label in labels) for value in set(values)}
+    return np.flatnonzero([not dropped[value] for value in values])
 
 
 def whole_or_word(values: Sequence[Any]) -> list[Any]:

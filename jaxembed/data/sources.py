@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jaxembed.data.beir import beir_pairs, is_beir_folder
 from jaxembed.data.errors import DataError
+from jaxembed.data.file_formats import KINDS, MOST_COLUMNS, kind_of, opened_as_lists, reader_of
+from jaxembed.data.json_types import json_features
 from jaxembed.data.split_names import files_by_split
+from jaxembed.data.stream_formats import read_tables
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,32 +23,24 @@ WORDNET_GLOSS = "wordnet-gloss"
 EMBEDDED = Path(__file__).parent / "wordnet_gloss"
 EMBEDDED_SPLITS = ("train", "test")
 
-# pandas reads the words "null", "NA" and "nan" as missing; in a text they are words.
-CSV = {"keep_default_na": False, "na_values": [""]}
-FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".parquet": ("parquet", {"batch_size": 10_000}),  # else the first group's size, which may be 0
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".csv": ("csv", CSV),
-    ".tsv": ("csv", {**CSV, "sep": "\t"}),
-    ".arrow": ("arrow", {}),
-}
-
 
 def open_dataset(source: Any, *, split: str = "train", config: str | None = None) -> Dataset:
     """Opens rows from wherever they are; large files stay on the disk, mapped into memory.
 
     Args:
         source: "wordnet-gloss" (the embedded set, with the splits train and test); a file, a glob
-            or a list of files (.parquet .json .jsonl .csv .tsv .arrow); a folder of such files, one
-            of BEIR (corpus, queries and qrels: pairs of a query and a relevant document) or one
-            that `save_to_disk` wrote; a Hub name such as "sentence-transformers/all-nli"; or
-            rows in memory: a list of dicts, a dict of lists, a `datasets.Dataset`.
+            or a list of files (.parquet .arrow, .jsonl .ndjson .json .csv .tsv and these with .gz);
+            a folder of such files, one of BEIR (corpus, queries and qrels: pairs of a query and a
+            relevant document) or one that `save_to_disk` wrote; a Hub name such as
+            "sentence-transformers/all-nli"; or rows in memory: a list of dicts, a dict of lists, a
+            `datasets.Dataset`.
         split: which split of the embedded set, of a Hub data set or of a folder whose file names
             say theirs. Files, and rows in memory, are one split, whatever its name. A part such as
             "train[:1000]" or "train[:5%]" can be taken of everything but rows in memory and
             `save_to_disk` folders.
         config: which configuration of a Hub data set.
+
+    The columns of .csv and .tsv are texts; `bind_columns` reads numbers where a role needs them.
 
     Raises:
         DataError: there is no such thing, it cannot be read, or it has no rows.
@@ -101,7 +96,7 @@ def _open_name(name: str, split: str, config: str | None) -> Dataset:
         return _open_files([EMBEDDED / f"{_stem(split)}.parquet"], split)
     if path.is_dir():
         return _open_folder(path, split, config)
-    if path.exists() or path.suffix in FORMATS or glob.has_magic(name) or name.count("/") > 1:
+    if path.exists() or kind_of(path) or glob.has_magic(name) or name.count("/") > 1:
         return _open_files(_files(name), split)
     try:
         return _load(name, split, name=config)
@@ -126,24 +121,48 @@ def _files(name: str) -> list[Path]:
 
 def _open_files(files: Sequence[Path], split: str) -> Dataset:
     for file in files:
-        if file.suffix not in FORMATS:
-            raise DataError(f"{file}: unknown kind of file; known are {' '.join(FORMATS)}")
+        if kind_of(file) is None:
+            raise DataError(f"{file}: unknown kind of file; known are {' '.join(KINDS)}")
         if "::" in str(file):  # which fsspec takes for one file system in another
             raise DataError(f"{file}: a name with '::' cannot be opened; rename it")
-    suffixes = sorted({file.suffix for file in files})
-    if any(FORMATS[suffix] != FORMATS[suffixes[0]] for suffix in suffixes):
-        raise DataError(f"the files of one data set must be of one kind; got {', '.join(suffixes)}")
-    kind, options = FORMATS[suffixes[0]]
     names = [str(file) for file in files]
-    paths = [glob.escape(name) for name in names]  # else brackets in a name are a pattern
     try:
-        return _load(kind, split, data_files={_stem(split): paths}, **options)
+        reader, options = reader_of(files)
+        if opened_as_lists(files):
+            return _open_views(files, split)
+        return _load_files(reader, split, names, options)
+    except DataError:
+        raise
     except Exception as error:  # whatever the reader of the format raises
         if len(files) == 1:
             raise DataError(f"{files[0]}: cannot be read ({_reason(error)})") from error
         for file in files:
             _open_files([file], split)
         raise DataError(f"{names[0]} and {names[-1]} do not fit ({_reason(error)})") from error
+
+
+def _load_files(reader: str, split: str, names: list[str], options: dict[str, Any]) -> Dataset:
+    # Escaped, as brackets in a name are else a pattern
+    files = {_stem(split): [glob.escape(name) for name in names]}
+    try:
+        return _load(reader, split, data_files=files, **options)
+    except Exception:
+        # The first lines of JSON say what types there are; later ones may have others
+        features = json_features(names) if reader == "json" else None
+        if features is None:
+            raise
+        return _load(reader, split, data_files=files, features=features)
+
+
+def _open_views(files: Sequence[Path], split: str) -> Dataset:
+    """Opens files whose types `datasets` does not know, in memory."""
+    import pyarrow as pa
+    from datasets import Dataset
+
+    if _stem(split) != split:
+        raise DataError(f"{files[0]}: no part {split} can be taken of a file with list views")
+    tables = [table for file in files for table in read_tables(str(file), 0, None)]
+    return Dataset(pa.concat_tables(tables))
 
 
 def _open_folder(folder: Path, split: str, config: str | None) -> Dataset:
@@ -165,10 +184,10 @@ def _open_folder(folder: Path, split: str, config: str | None) -> Dataset:
             return _load(str(folder), split, name=config)
         except Exception as error:
             raise DataError(f"{folder}: cannot be read ({_reason(error)})") from error
-    files = [file for file in sorted(folder.rglob("*")) if file.suffix in FORMATS]
+    files = [file for file in sorted(folder.rglob("*")) if kind_of(file)]
     splits = files_by_split(folder, files)
     if not splits:
-        raise DataError(f"{folder}: the folder has no data; known are {' '.join(FORMATS)}")
+        raise DataError(f"{folder}: the folder has no data; known are {' '.join(KINDS)}")
     if _stem(split) not in splits:
         raise DataError(f"{folder} has the splits {', '.join(splits)}; got {split!r}")
     return _open_files(splits[_stem(split)], split)
@@ -198,6 +217,8 @@ def _open_rows(source: Any, split: str) -> Dataset:
         columns = {name: [row.get(name) for row in source] for name in names}
     else:
         raise DataError(f"rows must be a list of dicts or a dict of lists; got {_short(source)}")
+    if len(columns) > MOST_COLUMNS:
+        raise DataError(f"the rows have {len(columns):,} columns; give those that are needed")
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"the columns must have the same length; they have {lengths}")

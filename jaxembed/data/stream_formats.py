@@ -170,7 +170,8 @@ def _parsed(lines: bytes, schema: pa.Schema | None, file: str, row: int) -> pa.T
             reason, number = "it is empty", str(at)
             break
     place = f"line {row + int(number) + 1}" if number else f"line {row + 1} or a later one"
-    raise DataError(f"{file}: {place} cannot be read ({reason}); write one object a line")
+    remedy = "values of one type" if "changed from" in reason else "one object a line"
+    raise DataError(f"{file}: {place} cannot be read ({reason}); write {remedy}")
 
 
 def _fitted(table: pa.Table, schema: pa.Schema, file: str) -> pa.Table:

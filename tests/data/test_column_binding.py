@@ -144,7 +144,8 @@ def test_rows_of_a_label_are_dropped_and_counted(labels, drop, left, words):
     assert rows.labels("labels", range(2)).tolist() == left
     assert rows.dropped == {f"with the label {' or '.join(drop)}": 2}
     assert rows.words == words
-    with pytest.raises(DataError, match="column 'label' has no label 9"):
-        bind_columns(data, CLASSIFIED, drop_labels=["9"])
+    assert bind_columns(data, CLASSIFIED, drop_labels=["9"]).dropped == {"with the label 9": 0}
+    with pytest.raises(DataError, match="every row has one of the labels"):
+        bind_columns(data, CLASSIFIED, drop_labels=sorted({str(label) for label in labels}))
     with pytest.raises(DataError, match="no labels of which"):
         bind_columns(data, RANKED, "left,right", drop_labels=["9"])

@@ -145,7 +145,10 @@ def write_negatives(config: Config, pairs: Pairs, shards: Mapping[str, range]) -
     }
     if not len(kept):
         counts = ", ".join(f"{count:,} {name}" for name, count in candidates.items())
-        raise ConfigError(f"no query has {least} negative(s); of the candidates: {counts}")
+        raise ConfigError(
+            f"no query has {least} negative(s); of the candidates: {counts}; lower --num-negatives,"
+            " widen the filters, or give --keep-incomplete"
+        )
 
     taken = mined.negatives[kept] >= 0
     negatives = mined.scores[kept][taken]

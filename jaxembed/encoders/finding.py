@@ -27,6 +27,8 @@ def find(name: str | Path) -> Path:
                 f"{folder} is no model folder: it has no config.json and no modules.json"
             )
         return folder
+    if folder.is_file():
+        raise EncoderError(f"{folder} is a file; give the model folder that it is in")
     if folder.is_absolute() or str(name).startswith((".", "~")) or str(name).count("/") > 1:
         raise EncoderError(f"the model folder {folder} does not exist")
     hub_name = str(name) if "/" in str(name) else f"sentence-transformers/{name}"

@@ -98,14 +98,29 @@ class WeightedSum:
 def as_sum(loss: Any, weights: Sequence[float] | None = None) -> WeightedSum:
     """Makes a sum of a name, an objective, or several of these.
 
+    Raises:
+        ValueError: something else, such as a loss function, or an unknown name.
+
     >>> as_sum(["multiple_negatives_ranking", "global_orthogonal_regularization"]).weights
     (1.0, 1.0)
     """
     if isinstance(loss, WeightedSum):
         return loss
-    several = [loss] if isinstance(loss, str | Objective) else list(loss)
+    several = [loss] if isinstance(loss, str | Objective) else loss
+    if not isinstance(several, list | tuple) or not several:
+        raise ValueError(_no_objective(several))
+    if wrong := [one for one in several if not isinstance(one, str | Objective)]:
+        raise ValueError(_no_objective(wrong[0]))
     objectives = tuple(named(one) if isinstance(one, str) else one for one in several)
     return WeightedSum(objectives, tuple(map(float, weights or [1.0] * len(objectives))))
+
+
+def _no_objective(loss: Any) -> str:
+    name = getattr(loss, "__name__", repr(loss))
+    return (
+        f"a loss must be a name such as 'cosent', an Objective, or a list of these; got {name}: for"
+        " a function of your own, make an Objective of it"
+    )
 
 
 def build_tasks(objectives: Mapping[str, ObjectiveFn]) -> ObjectiveFn:

@@ -36,6 +36,11 @@ def test_unknown_name_without_network():
         jaxembed.load("no-such-model")
 
 
+def test_a_file_of_a_model_is_no_folder():
+    with pytest.raises(EncoderError, match=r"config.json is a file; give the model folder that"):
+        jaxembed.load(TINY / "config.json")
+
+
 def test_folder_without_a_model(tmp_path):
     with pytest.raises(EncoderError, match=r"no model folder: it has no config\.json"):
         jaxembed.load(tmp_path)

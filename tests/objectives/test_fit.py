@@ -39,6 +39,12 @@ def test_wrong_numbers_are_refused_by_name(encoder, arguments, message):
     assert message in str(refusal.value)
 
 
+@pytest.mark.parametrize("loss", [None, 3, [], print, [print], ["cosent", None]])
+def test_what_is_no_loss_is_refused(encoder, loss):
+    with pytest.raises(ValueError, match="a loss must be a name such as 'cosent', an Objective"):
+        jaxembed.fit(encoder, loss, PAIRS)
+
+
 def test_a_batch_of_one_row_has_no_negatives(encoder, monkeypatch):
     one = partial(make_mesh, jax.devices()[:1])
     monkeypatch.setattr(import_module("jaxembed.tasks.fit"), "make_mesh", one)

@@ -225,5 +225,5 @@ def check_exclude(exclude: np.ndarray, n_queries: int, n_documents: int) -> None
 
 
 def check_similarity(similarity: str) -> None:
-    if similarity not in SIMILARITIES:
+    if not isinstance(similarity, str) or similarity not in SIMILARITIES:
         raise ValueError(f"similarity must be one of {sorted(SIMILARITIES)}, got {similarity!r}")

@@ -97,6 +97,8 @@ def read_beir_folder(folder: str | Path, split: str = "test") -> Retrieval:
     Raises:
         DataError: as of `read_beir`, or one of the three is missing or there twice.
     """
+    if not isinstance(folder, str | Path):
+        raise DataError(f"a folder is needed; got {type(folder).__name__}")
     return read_beir(*beir_files(Path(folder).expanduser(), split))
 
 
@@ -246,6 +248,10 @@ def _column(name: str, table: Table, column: str) -> Iterable[Any]:
         return table[column]
     except (KeyError, ValueError):
         raise DataError(f"{name} has no column {column!r}") from None
+    except TypeError:
+        raise DataError(
+            f"{name} must be a file or a table of columns; got {type(table).__name__}"
+        ) from None
 
 
 def _score(place: str, value: Any) -> float:

@@ -7,13 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxembed.evaluators.pairs import (
-    check_labelled,
-    check_similarities,
-    check_texts,
-    embed_distinct,
-    pair_scores,
-)
+from jaxembed.evaluators.checking import check_labelled, check_similarities, check_texts
+from jaxembed.evaluators.pairs import embed_distinct, pair_scores
 from jaxembed.evaluators.protocols import EmbedFn
 from jaxembed.metrics.binary import average_precision, best_accuracy, best_f1, matthews
 from jaxembed.search import Similarity

@@ -9,8 +9,8 @@ from itertools import chain
 
 import numpy as np
 
+from jaxembed.evaluators.checking import check_column, check_texts, is_count
 from jaxembed.evaluators.clustering import Label, check_labels, check_scikit_learn
-from jaxembed.evaluators.pairs import check_texts
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
 
 
@@ -61,6 +61,7 @@ class ClassificationEvaluator:
         check_texts(train_texts=self.train_texts)
         check_texts(test_texts=self.test_texts)
         check_labels("train_labels", self.train_labels, len(self.train_texts))
+        check_column("test_labels", self.test_labels, "labels")
         if len(self.test_labels) != len(self.test_texts):
             raise ValueError(
                 f"every text needs one of test_labels, "
@@ -75,8 +76,8 @@ class ClassificationEvaluator:
                 )
         for name in ("samples_per_label", "experiments", "max_iter"):
             count = getattr(self, name)
-            if count is not None and count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count}")
+            if not is_count(count) and (count is not None or name != "samples_per_label"):
+                raise ValueError(f"{name} must be at least 1, got {count!r}")
 
     @property
     def main_metric(self) -> str:

@@ -9,7 +9,7 @@ from numbers import Integral
 
 import numpy as np
 
-from jaxembed.evaluators.pairs import check_texts
+from jaxembed.evaluators.checking import check_column, check_texts
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
 
 Label = str | int
@@ -78,6 +78,7 @@ def check_scikit_learn(purpose: str) -> None:
 
 def check_labels(name: str, labels: Sequence[Label], n_texts: int) -> None:
     """Refuses labels that are not one for each text, not of one kind, or all equal."""
+    check_column(name, labels, "labels")
     if len(labels) != n_texts:
         raise ValueError(f"every text needs one of {name}, got {len(labels)} for {n_texts} texts")
     kind = str if isinstance(labels[0], str) else Integral

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int
 
-from jaxembed.evaluators.pairs import check_labelled, check_texts, embed_distinct
+from jaxembed.evaluators.checking import check_labelled, check_texts, shown
+from jaxembed.evaluators.pairs import embed_distinct
 from jaxembed.evaluators.protocols import EmbedFn
 
 BLOCK = 8192  # pairs that are classified at once
@@ -58,6 +59,10 @@ class LabelAccuracyEvaluator:
     def __post_init__(self) -> None:
         check_texts(left=self.left, right=self.right)
         check_labelled(self.labels, len(self.left))
+        if not callable(self.classify):
+            raise ValueError(
+                f"classify must be a function of two arrays, got {shown(self.classify)}"
+            )
         for row, label in enumerate(self.labels):
             if not isinstance(label, Integral) or label < 0:
                 raise ValueError(f"labels must be classes 0, 1, …, but label {row} is {label!r}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxembed.data.beir import Retrieval, Table, read_beir, read_beir_folder
+from jaxembed.evaluators.checking import check_column, shown
 from jaxembed.evaluators.retrieval import RetrievalEvaluator
 from jaxembed.evaluators.suite import Suite
 
@@ -71,8 +72,11 @@ def nano_beir(
     names = list(NANO) if names is None else names
     if isinstance(names, str):
         raise ValueError(f"names must be a sequence of names, got the text {names!r}")
+    check_column("names", names, "names")
     evaluators: dict[str, RetrievalEvaluator] = {}
     for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"names must be texts, got {shown(name)}")
         label, data = read_set(name, open, dataset=dataset, split=split)
         if label in evaluators:
             raise ValueError(f"two data sets have the name {label!r}: drop or rename one")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 
 import jax
@@ -59,33 +59,3 @@ def paired(
     left: Float[Array, "n d"], right: Float[Array, "n d"], *, similarity: Similarity
 ) -> Float[Array, " n"]:
     return PAIRED_SIMILARITIES[similarity](left, right)
-
-
-def check_texts(**columns: Sequence[str]) -> None:
-    """Refuses columns of different lengths or of none, and names the first row without a text."""
-    for name, column in columns.items():
-        if isinstance(column, str):
-            raise ValueError(f"{name} must be a sequence of texts, got the text {column!r}")
-    lengths = tuple(len(column) for column in columns.values())
-    if len(set(lengths)) > 1 or lengths[0] < 1:
-        names = " and ".join(columns)
-        raise ValueError(f"{names} must have the same length, 1 or more, got {lengths}")
-    for name, column in columns.items():
-        for row, text in enumerate(column):
-            if not isinstance(text, str):
-                raise ValueError(f"{name} must be texts, but row {row} is {text!r}: drop the row")
-
-
-def check_labelled(labels: Sequence[object], n: int) -> None:
-    """Refuses another number of labels than of pairs."""
-    if len(labels) != n:
-        raise ValueError(f"every pair needs a label, got {len(labels)} for {n} pairs")
-
-
-def check_similarities(similarities: Sequence[str]) -> None:
-    known = sorted(PAIRED_SIMILARITIES)
-    if isinstance(similarities, str) or len(similarities) == 0:
-        raise ValueError(f"similarities must be some of {known}, got {similarities!r}")
-    for similarity in similarities:
-        if similarity not in PAIRED_SIMILARITIES:
-            raise ValueError(f"similarity must be one of {known}, got {similarity!r}")

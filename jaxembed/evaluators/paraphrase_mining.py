@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxembed.evaluators.pairs import check_texts
+from jaxembed.evaluators.checking import check_column, check_texts_by_id, is_count, shown
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
 from jaxembed.metrics.binary import average_precision, best_f1
 from jaxembed.search import top_k_search
@@ -56,16 +56,19 @@ class ParaphraseMiningEvaluator:
     top_k: int = 100
 
     def __post_init__(self) -> None:
+        check_texts_by_id("texts", self.texts)
+        check_column("duplicates", self.duplicates, "pairs of ids")
         if len(self.texts) < 2 or len(self.duplicates) == 0:
             raise ValueError(
                 f"paraphrase mining needs texts and duplicates among them, "
                 f"got {len(self.texts)} texts and {len(self.duplicates)} duplicates"
             )
-        check_texts(texts=list(self.texts.values()))
         for name, number in (("max_pairs", self.max_pairs), ("top_k", self.top_k)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
-        for pair in self.duplicates:
+            if not is_count(number):
+                raise ValueError(f"{name} must be at least 1, got {number!r}")
+        for row, pair in enumerate(self.duplicates):
+            if isinstance(pair, str) or not hasattr(pair, "__len__"):
+                raise ValueError(f"duplicates must be pairs of ids, but row {row} is {shown(pair)}")
             for name in pair:
                 if name not in self.texts:
                     raise ValueError(

@@ -14,12 +14,14 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float
 
-from jaxembed.evaluators.pairs import (
+from jaxembed.evaluators.checking import (
+    check_column,
+    check_mapping,
     check_similarities,
     check_texts,
-    embed_distinct,
-    pair_scores,
+    is_count,
 )
+from jaxembed.evaluators.pairs import embed_distinct, pair_scores
 from jaxembed.evaluators.protocols import EmbedFn
 from jaxembed.metrics.binary import average_precision
 from jaxembed.metrics.ranking import ndcg_at, reciprocal_rank_at
@@ -64,18 +66,22 @@ class RerankingEvaluator:
     similarity: Similarity = "cosine"
 
     def __post_init__(self) -> None:
+        check_column("samples", self.samples, "dicts of query, positive and negative")
         if len(self.samples) == 0:
             raise ValueError("reranking needs at least one sample, got none")
-        if self.k < 1:
-            raise ValueError(f"k must be a rank of 1 or more, got {self.k}")
+        if not is_count(self.k):
+            raise ValueError(f"k must be a rank of 1 or more, got {self.k!r}")
         check_similarities([self.similarity])
         for row, sample in enumerate(self.samples):
+            check_mapping(f"sample {row}", sample, "query, positive and negative to texts")
             for key in ("query", "positive", "negative"):
                 if sample.get(key) is None:
                     raise ValueError(f"sample {row} has no {key!r}: it has {list(sample)}")
             if not isinstance(sample["query"], str):
                 raise ValueError(f"the query of sample {row} is {sample['query']!r}, not a text")
             for key in ("positive", "negative"):
+                if not isinstance(sample[key], str):
+                    check_column(f"the {key} of sample {row}", sample[key], "texts")
                 texts = texts_of(sample, key)
                 if len(texts) == 0:
                     raise ValueError(f"sample {row} has no {key} document: drop it")

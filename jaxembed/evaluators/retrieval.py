@@ -15,6 +15,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from jaxembed.data.beir import Source, read_beir, read_beir_folder
+from jaxembed.evaluators.checking import check_mapping, check_texts_by_id, is_count
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
 from jaxembed.metrics import (
     accuracy_at,
@@ -73,14 +74,24 @@ class RetrievalEvaluator:
     exclude_same_id: bool = False
 
     def __post_init__(self) -> None:
+        check_texts_by_id("corpus", self.corpus)
+        check_texts_by_id("queries", self.queries)
         if not self.corpus or not self.queries:
             raise ValueError(
                 f"retrieval needs documents and queries, "
                 f"got {len(self.corpus)} documents and {len(self.queries)} queries"
             )
-        if not self.ks or not all(isinstance(k, int | np.integer) and k >= 1 for k in self.ks):
-            raise ValueError(f"ks must be ranks of 1 or more, such as (1, 10), got {self.ks}")
+        numbers = [] if isinstance(self.ks, str) or not hasattr(self.ks, "__len__") else self.ks
+        if len(numbers) == 0 or not all(map(is_count, numbers)):
+            raise ValueError(f"ks must be ranks of 1 or more, such as (1, 10), got {self.ks!r}")
         check_similarity(self.similarity)
+        if not isinstance(self.exclude_same_id, bool):
+            raise ValueError(f"exclude_same_id must be True or False, got {self.exclude_same_id!r}")
+        self.check_qrels()
+
+    def check_qrels(self) -> None:
+        """Refuses judgements of what is not there, and queries without a relevant document."""
+        check_mapping("qrels", self.qrels, "query ids to scores by document, {'q1': {'d1': 1}}")
         for query, judged in self.qrels.items():
             if query not in self.queries:
                 raise ValueError(f"qrels judge the query {query!r}, which is not in queries")

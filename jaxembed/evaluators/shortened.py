@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
+from jaxembed.evaluators.checking import is_count, shown
 from jaxembed.evaluators.protocols import EmbedFn, Evaluator, Role, embed_texts
 from jaxembed.evaluators.suite import Suite
 
@@ -48,6 +49,7 @@ def at_dims(evaluator: Evaluator, dims: Sequence[int]) -> Evaluator:
     >>> at_dims(TripletEvaluator(["a"], ["b"], ["abcd"]), [1, 2]).evaluate(embed)
     {'accuracy_dim_1': 0.0, 'accuracy_dim_2': 1.0}
     """
+    check_dims(dims)
     if isinstance(evaluator, Suite):
         members = {name: at_dims(each, dims) for name, each in evaluator.evaluators.items()}
         return Suite(members, f"{evaluator.main_metric}_dim_{max(dims)}")
@@ -90,6 +92,7 @@ def at_precisions(
     >>> at_precisions(evaluator, ["ubinary"], quantize).evaluate(embed)  # abcd and abcde are one
     {'accuracy_ubinary': 0.5}
     """
+    check_precisions(precisions)
     if isinstance(evaluator, Suite):
         members = {
             name: at_precisions(each, precisions, quantize, ranges=ranges)
@@ -107,10 +110,8 @@ class AtDims:
     dims: Sequence[int]
 
     def __post_init__(self) -> None:
-        if len(self.dims) == 0 or min(self.dims) < 1 or len(set(self.dims)) < len(self.dims):
-            raise ValueError(
-                f"dims must be different numbers of 1 or more, such as (256, 128), got {self.dims}"
-            )
+        check_evaluator(self.evaluator)
+        check_dims(self.dims)
 
     @property
     def main_metric(self) -> str:
@@ -145,12 +146,10 @@ class AtPrecisions:
     ranges: Float[np.ndarray, "2 d"] | None = None
 
     def __post_init__(self) -> None:
-        names = self.precisions
-        if isinstance(names, str) or len(names) == 0 or len(set(names)) < len(names):
-            raise ValueError(f"precisions must be different ones of {PRECISIONS}, got {names!r}")
-        for name in names:
-            if name not in PRECISIONS:
-                raise ValueError(f"precision must be one of {PRECISIONS}, got {name!r}")
+        check_evaluator(self.evaluator)
+        check_precisions(self.precisions)
+        if not callable(self.quantize):
+            raise ValueError(f"quantize must be a function, got {shown(self.quantize)}")
 
     @property
     def main_metric(self) -> str:
@@ -185,6 +184,28 @@ class AtPrecisions:
             return codes
         flipped = np.uint8(128 if precision == "binary" else 0)
         return np.unpackbits(codes.view(np.uint8) ^ flipped, axis=1, count=embeddings.shape[1])
+
+
+def check_evaluator(evaluator: Any) -> None:
+    if isinstance(evaluator, type) or not isinstance(evaluator, Evaluator):
+        raise ValueError(f"an evaluator is needed, got {shown(evaluator)}")
+
+
+def check_dims(dims: Any) -> None:
+    numbers = [] if isinstance(dims, str) or not hasattr(dims, "__len__") else list(dims)
+    if not numbers or not all(map(is_count, numbers)) or len({*numbers}) < len(numbers):
+        raise ValueError(
+            f"dims must be different numbers of 1 or more, such as (256, 128), got {dims!r}"
+        )
+
+
+def check_precisions(names: Any) -> None:
+    several = [] if isinstance(names, str) or not hasattr(names, "__len__") else list(names)
+    for name in several:
+        if name not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {name!r}")
+    if not several or len({*several}) < len(several):
+        raise ValueError(f"precisions must be different ones of {PRECISIONS}, got {names!r}")
 
 
 class Kept:

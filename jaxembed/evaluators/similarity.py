@@ -12,9 +12,10 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from jaxembed.evaluators.checking import check_column, check_texts, is_finite
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
 from jaxembed.metrics import pearson, spearman
-from jaxembed.search import Similarity
+from jaxembed.search import Similarity, check_similarity
 from jaxembed.similarity import (
     paired_dot,
     paired_euclidean_distance,
@@ -77,24 +78,24 @@ class SimilarityEvaluator:
     similarity: Similarity = "cosine"
 
     def __post_init__(self) -> None:
+        check_column("left", self.left, "texts")
+        check_column("right", self.right, "texts")
+        check_column("scores", self.scores, "numbers")
         lengths = len(self.left), len(self.right), len(self.scores)
         if len(set(lengths)) > 1 or lengths[0] < 2:
             raise ValueError(
                 f"left, right and scores must have the same length, 2 or more, got {lengths}"
             )
+        check_texts(left=self.left, right=self.right)
+        for row, score in enumerate(self.scores):
+            if not is_finite(score):
+                raise ValueError(
+                    f"scores must be finite, but score {row} is {score!r}: drop the pair"
+                )
         scores = np.asarray(self.scores, np.float32)
-        broken = np.flatnonzero(~np.isfinite(scores))
-        if len(broken) > 0:
-            raise ValueError(
-                f"scores must be finite, but score {broken[0]} is {self.scores[broken[0]]}: "
-                f"drop the pair"
-            )
         if np.all(scores == scores[0]):
             raise ValueError(f"all scores are {self.scores[0]}: nothing to correlate with")
-        if self.similarity not in PAIRED_SIMILARITIES:
-            raise ValueError(
-                f"similarity must be one of {sorted(PAIRED_SIMILARITIES)}, got {self.similarity!r}"
-            )
+        check_similarity(self.similarity)
 
     @property
     def main_metric(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxembed.evaluators.checking import check_mapping
 from jaxembed.evaluators.protocols import EmbedFn, Evaluator
 
 MEAN = "mean"
@@ -47,6 +48,7 @@ class Suite:
     main_metric: str = ""
 
     def __post_init__(self) -> None:
+        check_mapping("evaluators", self.evaluators, "names to evaluators")
         if len(self.evaluators) == 0:
             raise ValueError("a suite needs at least one evaluator, got none")
         for name, evaluator in self.evaluators.items():
@@ -54,8 +56,10 @@ class Suite:
                 raise ValueError(
                     f"an evaluator needs a name that has no '/' and is not {MEAN!r}, got {name!r}"
                 )
-            if not isinstance(evaluator, Evaluator):
+            if isinstance(evaluator, type) or not isinstance(evaluator, Evaluator):
                 raise ValueError(f"{name} is {evaluator!r}, not an evaluator")
+        if not isinstance(self.main_metric, str):
+            raise ValueError(f"main_metric must be the name of one, got {self.main_metric!r}")
         main = self.main_metric or self._default()
         owner = main.partition("/")[0]
         if owner not in (MEAN, *self.evaluators):

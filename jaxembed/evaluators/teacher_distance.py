@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Num
 
-from jaxembed.evaluators.pairs import check_texts
+from jaxembed.evaluators.checking import check_texts
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
 
 BLOCK = 8192  # rows that are compared at once
@@ -42,6 +42,10 @@ class MSEEvaluator:
 
     def __post_init__(self) -> None:
         check_texts(texts=self.texts)
+        if not hasattr(self.teacher, "shape"):
+            raise ValueError(f"teacher must be an array [n d], got {type(self.teacher).__name__}")
+        if not np.issubdtype(self.teacher.dtype, np.number):
+            raise ValueError(f"teacher must hold numbers, got {self.teacher.dtype}")
         shape = np.shape(self.teacher)
         if len(shape) != 2 or shape[0] != len(self.texts) or shape[1] == 0:
             raise ValueError(

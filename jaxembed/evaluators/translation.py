@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from jaxembed.evaluators.pairs import check_texts
+from jaxembed.evaluators.checking import check_texts
 from jaxembed.evaluators.protocols import EmbedFn, embed_texts
 from jaxembed.search import top_k_search
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from jaxembed.evaluators.pairs import (
-    check_similarities,
-    check_texts,
-    embed_distinct,
-    pair_scores,
-)
+from jaxembed.evaluators.checking import check_similarities, check_texts, is_finite
+from jaxembed.evaluators.pairs import embed_distinct, pair_scores
 from jaxembed.evaluators.protocols import EmbedFn
 from jaxembed.search import Similarity
 
@@ -55,8 +50,8 @@ class TripletEvaluator:
     def __post_init__(self) -> None:
         check_texts(anchors=self.anchors, positives=self.positives, negatives=self.negatives)
         check_similarities([self.similarity])
-        if not math.isfinite(self.margin):
-            raise ValueError(f"margin must be a finite number, got {self.margin}")
+        if not is_finite(self.margin):
+            raise ValueError(f"margin must be a finite number, got {self.margin!r}")
 
     @property
     def main_metric(self) -> str:

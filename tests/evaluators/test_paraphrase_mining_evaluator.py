@@ -155,7 +155,7 @@ def test_all_texts_are_embedded_in_one_call_without_a_role():
     [
         ({"texts": {"a": "ox"}}, "among them, got 1 texts and 1 duplicates"),
         ({"duplicates": []}, "among them, got 4 texts and 0 duplicates"),
-        ({"texts": TEXTS | {"c": None}}, "texts must be texts, but row 2 is None"),
+        ({"texts": TEXTS | {"c": None}}, "texts must be texts, but that of 'c' is None"),
         ({"duplicates": [("a", "b"), ("a", "x")]}, r"\('a', 'x'\) name 'x', which is not in texts"),
         ({"duplicates": [("b", "b")]}, r"duplicates \('b', 'b'\) are not two texts: drop the pair"),
         ({"duplicates": [("a", "b", "c")]}, r"\('a', 'b', 'c'\) are not two texts"),

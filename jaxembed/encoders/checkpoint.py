@@ -95,6 +95,8 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
             message += f": there is only {others[0]}; save it as safetensors with its own library"
         elif any(file.parent.glob("model-*-of-*.safetensors")):
             message += f": there are parts of it, but no {INDEX}; fetch that too"
+        else:
+            message += "; if there is another format on the hub, save it as safetensors first"
         raise EncoderError(message)
     try:
         return load_file(file)

@@ -30,6 +30,7 @@ from jaxembed.encoders.flax_transformers import (
     token_types,
 )
 from jaxembed.encoders.folder import load, transformer_folder, transformer_source
+from jaxembed.encoders.layout import check_no_code
 from jaxembed.encoders.lora import configuration
 from jaxembed.encoders.parameters import (
     Path_,
@@ -80,6 +81,7 @@ def load_decoder(
         EncoderError: an unknown name, a broken folder, or a model that has no Flax decoder.
     """
     folder = transformer_folder(find(name))
+    check_no_code(folder)
     read = transformer_source(source, folder)
     if read is not load_transformer:
         encoder = load(folder, dtype=dtype, max_seq_length=max_seq_length, source="jaxembed")

@@ -20,10 +20,12 @@ from jaxembed.encoders.families.keys import (
     COUNT,
     HARMLESS,
     ID,
+    OFF,
     ONLY,
     check_keys,
     refuse_quantisation,
 )
+from jaxembed.encoders.keys import Keys
 from jaxembed.forms import Form, FormError, check_form
 
 ACTIVATION_KEYS = ("activation", "activation_function", "hidden_act", "hidden_activation")
@@ -43,11 +45,12 @@ def check_values(name: Path | str, settings: Mapping[str, Any], config_class: An
     """
     file = Path(name) / "config.json"
     if family := FAMILIES.get(settings["model_type"]):
-        check_keys(file, settings, family.reads, family.only, family.harmless)
+        check_keys(file, settings, family.keys)
         return
     refuse_quantisation(file, settings)
     defaults = config_class().to_dict()
-    forms: dict[str, Form] = {f"{key}?": form for key, form in ONLY.items()}
+    Keys({}, only=ONLY).check(settings, file)
+    forms: dict[str, Form] = {}
     for key, default in defaults.items():
         if key in ACTIVATION_KEYS:
             forms[f"{key}?"] = ACTIVATION
@@ -82,7 +85,7 @@ def check_read(name: Path | str, settings: Mapping[str, Any], config: Any, model
     defaults = {**type(config)().to_dict(), **dict.fromkeys(ONLY)}
     for key, value in settings.items():
         usual = COMPUTED[key](config) if key in COMPUTED else defaults.get(key)
-        off = not usual and value in (None, False, "", [], {})
+        off = not usual and value in OFF
         if key not in read and value != usual and not off:
             raise EncoderError(
                 f"{Path(name) / 'config.json'}: the key {key!r} ({value!r}) is not read by"

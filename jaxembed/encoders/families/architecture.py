@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxembed.encoders.families.rope import Rope
-from jaxembed.forms import Form
+from jaxembed.encoders.keys import Keys
 
 ALL = None  # the window of a layer that sees all positions
 
@@ -91,7 +91,7 @@ class Family:
     `outside` and `layer` map the paths of our modules to published ones (without the last part,
     "weight" or "bias"); `{}` is the number of the layer. A name may be `(published, part, parts)`,
     a part of a tensor that joins several. `prefixes` may stand before the names in a checkpoint.
-    `reads`, `only` and `harmless` say what is known of the keys of config.json (see keys.py).
+    `keys` are those of config.json besides the ones that all families have (see keys.py).
     """
 
     model_types: tuple[str, ...]
@@ -99,6 +99,4 @@ class Family:
     outside: Mapping[str, Any]
     layer: Mapping[str, Any]
     prefixes: tuple[str, ...] = ()
-    reads: Mapping[str, Form] = field(default_factory=dict)
-    only: Mapping[str, Form] = field(default_factory=dict)
-    harmless: frozenset[str] = frozenset()
+    keys: Keys = field(default_factory=lambda: Keys({}))

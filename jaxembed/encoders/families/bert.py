@@ -8,7 +8,7 @@ from typing import Any
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.families.architecture import Architecture, Family
 from jaxembed.encoders.families.keys import ACTIVATION, COUNT, EPSILON, ID, LAYERS, RATE
-from jaxembed.forms import Choice
+from jaxembed.encoders.keys import Keys
 
 EMBEDDINGS = {
     "embeddings/tokens": "embeddings.word_embeddings",
@@ -39,8 +39,8 @@ READS = {
     "attention_probs_dropout_prob?": RATE,
 }
 TYPES = {"type_vocab_size?": COUNT}
-ABSOLUTE = {"position_embedding_type": Choice("absolute", None)}
-ENCODER = {"is_decoder": Choice(False, None), "add_cross_attention": Choice(False, None)}
+ABSOLUTE = {"position_embedding_type": ("absolute", None)}
+ENCODER = {"is_decoder": (False, None), "add_cross_attention": (False, None)}
 # Of the first BERTs, whose pooler was to be configured.
 POOLER = frozenset(
     f"pooler_{key}"
@@ -107,9 +107,11 @@ BERT = Family(
     EMBEDDINGS,
     LAYER,
     ("bert.",),
-    reads=READS | TYPES,
-    only=ABSOLUTE | ENCODER,
-    harmless=POOLER | {"directionality"},
+    keys=Keys(
+        used=READS | TYPES,
+        only=ABSOLUTE | ENCODER,
+        harmless=POOLER | {"directionality"},
+    ),
 )
 ROBERTA = Family(
     ("roberta", "xlm-roberta"),
@@ -117,8 +119,10 @@ ROBERTA = Family(
     EMBEDDINGS,
     LAYER,
     ("roberta.",),
-    reads=READS | TYPES | {"pad_token_id?": ID},
-    only=ABSOLUTE | ENCODER,
+    keys=Keys(
+        used=READS | TYPES | {"pad_token_id?": ID},
+        only=ABSOLUTE | ENCODER,
+    ),
 )
 ELECTRA = Family(
     ("electra",),
@@ -126,8 +130,10 @@ ELECTRA = Family(
     {**EMBEDDINGS, "embeddings/projection": "embeddings_project"},
     LAYER,
     ("electra.",),
-    reads=READS | TYPES | {"embedding_size?": COUNT},
-    only=ABSOLUTE | ENCODER,
+    keys=Keys(
+        used=READS | TYPES | {"embedding_size?": COUNT},
+        only=ABSOLUTE | ENCODER,
+    ),
 )
 ALBERT = Family(
     ("albert",),
@@ -144,11 +150,15 @@ ALBERT = Family(
         "mlp_norm": IN_ALBERT + "full_layer_layer_norm",
     },
     ("albert.",),
-    reads=READS
-    | TYPES
-    | {"embedding_size?": COUNT, "num_hidden_groups?": LAYERS, "inner_group_num?": LAYERS},
-    only=ABSOLUTE,
-    # Of the first ALBERTs, whose layers had memory.
-    harmless=frozenset({"down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"})
-    | {"layers_to_keep", "is_decoder", "add_cross_attention"},
+    keys=Keys(
+        used=READS
+        | TYPES
+        | {"embedding_size?": COUNT, "num_hidden_groups?": LAYERS, "inner_group_num?": LAYERS},
+        only=ABSOLUTE,
+        # Of the first ALBERTs, whose layers had memory.
+        harmless=frozenset(
+            {"down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"}
+        )
+        | {"layers_to_keep", "is_decoder", "add_cross_attention"},
+    ),
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxembed.encoders.families.architecture import Architecture, Family
 from jaxembed.encoders.families.keys import ACTIVATION, COUNT, LAYERS, RATE
+from jaxembed.encoders.keys import Keys
 
 
 def distilbert(settings: Mapping[str, Any]) -> Architecture:
@@ -47,17 +48,19 @@ DISTILBERT = Family(
         "mlp_norm": "transformer.layer.{}.output_layer_norm",
     },
     ("distilbert.",),
-    reads={
-        "dim": COUNT,
-        "n_layers": LAYERS,
-        "n_heads": COUNT,
-        "hidden_dim": COUNT,
-        "max_position_embeddings?": COUNT,
-        "activation?": ACTIVATION,
-        "dropout?": RATE,
-        "attention_dropout?": RATE,
-    },
-    # Sinusoidal positions lie in the checkpoint, as others do.
-    harmless=frozenset({"sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout"})
-    | {"is_decoder", "add_cross_attention"},
+    keys=Keys(
+        used={
+            "dim": COUNT,
+            "n_layers": LAYERS,
+            "n_heads": COUNT,
+            "hidden_dim": COUNT,
+            "max_position_embeddings?": COUNT,
+            "activation?": ACTIVATION,
+            "dropout?": RATE,
+            "attention_dropout?": RATE,
+        },
+        # Sinusoidal positions lie in the checkpoint, as others do.
+        harmless=frozenset({"sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout"})
+        | {"is_decoder", "add_cross_attention"},
+    ),
 )

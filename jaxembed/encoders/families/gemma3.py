@@ -9,7 +9,7 @@ from jaxembed.encoders.families.architecture import ALL, Architecture, Family
 from jaxembed.encoders.families.keys import ACTIVATION, COUNT, LAYER_TYPES, ROPES
 from jaxembed.encoders.families.qwen3 import LAYER, READS
 from jaxembed.encoders.families.rope import POSITIVE, ropes_by_kind
-from jaxembed.forms import Choice
+from jaxembed.encoders.keys import Keys
 
 
 def gemma3(settings: Mapping[str, Any]) -> Architecture:
@@ -74,18 +74,22 @@ GEMMA3 = Family(
         "after_mlp_norm": "layers.{}.post_feedforward_layernorm",
     },
     ("model.",),
-    reads={
-        **{key: form for key, form in READS.items() if key not in ("hidden_act?", "is_causal?")},
-        "hidden_activation?": ACTIVATION,
-        "query_pre_attn_scalar?": POSITIVE,
-        "sliding_window?": COUNT,
-        "sliding_window_pattern?": COUNT,
-        "layer_types?": LAYER_TYPES,
-        "use_bidirectional_attention?": (bool, None),
-        "rope_local_base_freq?": POSITIVE,
-        "rope_parameters?": ROPES,
-    },
-    only={"attn_logit_softcapping": Choice(None), "is_causal": Choice(True, None)},
-    harmless=frozenset({"final_logit_softcapping", "_sliding_window_pattern"})
-    | {"is_decoder", "add_cross_attention"},
+    keys=Keys(
+        used={
+            **{
+                key: form for key, form in READS.items() if key not in ("hidden_act?", "is_causal?")
+            },
+            "hidden_activation?": ACTIVATION,
+            "query_pre_attn_scalar?": POSITIVE,
+            "sliding_window?": COUNT,
+            "sliding_window_pattern?": COUNT,
+            "layer_types?": LAYER_TYPES,
+            "use_bidirectional_attention?": (bool, None),
+            "rope_local_base_freq?": POSITIVE,
+            "rope_parameters?": ROPES,
+        },
+        only={"attn_logit_softcapping": (None,), "is_causal": (True, None)},
+        harmless=frozenset({"final_logit_softcapping", "_sliding_window_pattern"})
+        | {"is_decoder", "add_cross_attention"},
+    ),
 )

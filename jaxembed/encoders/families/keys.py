@@ -1,7 +1,7 @@
 """What is known of the keys of config.json: those read, those without effect, those refused.
 
-Every family declares the keys that it reads, with their form, and those that must have one of some
-values (`only`). Any other key must be among `HARMLESS`, or off: null, false or empty.
+Every family declares its keys; `SHARED`, `ONLY` and `HARMLESS` are those of all. Any other key must
+be off: null, false or empty.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.families.activations import ACTIVATIONS
+from jaxembed.encoders.keys import Keys
 from jaxembed.forms import At, Choice, Form, FormError, check_form
 
 COUNT = At(int, least=1, most=2**31)
@@ -31,20 +32,14 @@ SHARED: Mapping[str, Form] = {
     "dtype?": (str, None),
     "torch_dtype?": (str, None),
 }
-# Of every configuration: code of its own would compute something else.
-ONLY: Mapping[str, Form] = {
-    "is_encoder_decoder": Choice(False, None),
-    "pruned_heads": Choice({}, None),
-    "auto_map": ({"AutoModel?": None, "AutoConfig?": None}, None),
-}
-REMEDIES = {
-    "auto_map": "its code is not run; remove the key if the folder holds a plain {model_type}",
-    "pruned_heads": "save a model whose heads are all there",
-}
+# What leaves a key that is not known without effect.
+OFF = (None, False, "", [], {})
+# Of every configuration.
+ONLY = {"is_encoder_decoder": (False, None), "pruned_heads": ({}, None)}
 
 # Without effect on an embedding, whatever the model type.
 _NAMES = """
-architectures transformers_version tokenizer_class prefix _name_or_path _commit_hash name
+architectures auto_map transformers_version tokenizer_class prefix _name_or_path _commit_hash name
 name_or_path sentence_transformers finetuning_task task_specific_params problem_type id2label
 label2id num_labels num_choices keys_to_ignore_at_inference custom_pipelines model_max_length
 language unsloth_fixed unsloth_version
@@ -71,21 +66,8 @@ summary_last_dropout summary_type summary_use_proj summary_proj_to_labels
 HARMLESS = frozenset(_NAMES.split())
 
 
-def check_keys(
-    file: Path,
-    settings: Mapping[str, Any],
-    reads: Mapping[str, Form],
-    only: Mapping[str, Form],
-    harmless: frozenset[str] | set[str] = frozenset(),
-) -> None:
-    """Checks every key of a configuration.
-
-    Args:
-        file: where it lies, for messages.
-        settings: the configuration.
-        reads: the form of the keys that are read, those with "?" optional.
-        only: of keys that are not read, the values that change nothing.
-        harmless: keys that change no embedding.
+def check_keys(file: Path, settings: Mapping[str, Any], keys: Keys) -> None:
+    """Checks every key of the configuration that lies in a file.
 
     Raises:
         EncoderError: a value of another form, or a key that is refused or unknown; the message
@@ -93,21 +75,14 @@ def check_keys(
     """
     refuse_quantisation(file, settings)
     model_type = settings.get("model_type")
-    reads, only = {**SHARED, **reads}, {**ONLY, **only}
+    known = Keys({**SHARED, **keys.used}, {*HARMLESS, *keys.harmless}, {**ONLY, **keys.only})
     try:
-        check_form(settings, reads, str(file))
+        check_form(settings, dict(known.used), str(file))
     except FormError as error:
         raise EncoderError(str(error)) from None
-    for key in settings.keys() & only.keys():
-        try:
-            check_form({key: settings[key]}, {key: only[key]}, str(file))
-        except FormError as error:
-            remedy = REMEDIES.get(key, f"jaxembed's {model_type} computes nothing else")
-            message = f"{error}; {remedy.format(model_type=model_type)}"
-            raise EncoderError(message) from None
-    known = {key.removesuffix("?") for key in reads} | only.keys() | harmless | HARMLESS
-    for key in sorted(settings.keys() - known):
-        if settings[key] not in (None, False, "", [], {}):
+    known.check(settings, file)
+    for key in known.unknown(settings):
+        if settings[key] not in OFF:
             raise EncoderError(
                 f"{file}: the key {key!r} ({_shown(settings[key])}) is unknown for the model type"
                 f" {model_type!r}; remove it if it changes no embedding"

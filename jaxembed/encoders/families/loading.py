@@ -112,7 +112,7 @@ def load_family(
 
 def _architecture(family: Family, file: Path, settings: Any) -> Architecture:
     """Checks the keys of a configuration, and that its numbers fit together."""
-    check_keys(file, settings, family.reads, family.only, family.harmless)
+    check_keys(file, settings, family.keys)
     try:
         a = family.architecture(settings)
     except EncoderError as error:

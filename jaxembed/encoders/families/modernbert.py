@@ -16,6 +16,7 @@ from jaxembed.encoders.families.keys import (
     ROPES,
 )
 from jaxembed.encoders.families.rope import POSITIVE, ropes_by_kind
+from jaxembed.encoders.keys import Keys
 from jaxembed.forms import At
 
 
@@ -80,26 +81,33 @@ MODERNBERT = Family(
         "mlp_norm": "layers.{}.mlp_norm",
     },
     ("model.",),
-    reads={
-        "hidden_size": COUNT,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": COUNT,
-        "intermediate_size": COUNT,
-        "max_position_embeddings": COUNT,
-        "hidden_activation?": ACTIVATION,
-        "norm_eps?": EPSILON,
-        **{f"{key}?": bool for key in ("norm_bias", "attention_bias", "mlp_bias")},
-        **{f"{key}_dropout?": RATE for key in ("embedding", "attention", "mlp")},
-        "local_attention?": At(int, least=2),
-        "global_attn_every_n_layers?": COUNT,
-        "layer_types?": LAYER_TYPES,
-        "global_rope_theta?": POSITIVE,
-        "local_rope_theta?": (POSITIVE, None),
-        "rope_parameters?": ROPES,
-        "rope_scaling?": ROPES,
-    },
-    harmless=frozenset(f"classifier_{key}" for key in ("activation", "bias", "pooling"))
-    | {"decoder_bias", "deterministic_flash_attn", "initializer_cutoff_factor", "layer_norm_eps"}
-    | {"position_embedding_type", "reference_compile", "repad_logits_with_grad"}
-    | {"sparse_pred_ignore_index", "sparse_prediction", "is_decoder", "add_cross_attention"},
+    keys=Keys(
+        used={
+            "hidden_size": COUNT,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": COUNT,
+            "intermediate_size": COUNT,
+            "max_position_embeddings": COUNT,
+            "hidden_activation?": ACTIVATION,
+            "norm_eps?": EPSILON,
+            **{f"{key}?": bool for key in ("norm_bias", "attention_bias", "mlp_bias")},
+            **{f"{key}_dropout?": RATE for key in ("embedding", "attention", "mlp")},
+            "local_attention?": At(int, least=2),
+            "global_attn_every_n_layers?": COUNT,
+            "layer_types?": LAYER_TYPES,
+            "global_rope_theta?": POSITIVE,
+            "local_rope_theta?": (POSITIVE, None),
+            "rope_parameters?": ROPES,
+            "rope_scaling?": ROPES,
+        },
+        harmless=frozenset(f"classifier_{key}" for key in ("activation", "bias", "pooling"))
+        | {
+            "decoder_bias",
+            "deterministic_flash_attn",
+            "initializer_cutoff_factor",
+            "layer_norm_eps",
+        }
+        | {"position_embedding_type", "reference_compile", "repad_logits_with_grad"}
+        | {"sparse_pred_ignore_index", "sparse_prediction", "is_decoder", "add_cross_attention"},
+    ),
 )

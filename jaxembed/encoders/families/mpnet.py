@@ -8,6 +8,7 @@ from typing import Any
 from jaxembed.encoders.families.architecture import Architecture, Family
 from jaxembed.encoders.families.bert import READS, bert
 from jaxembed.encoders.families.keys import ID
+from jaxembed.encoders.keys import Keys
 from jaxembed.forms import At
 
 
@@ -41,7 +42,9 @@ MPNET = Family(
         "mlp_norm": "encoder.layer.{}.output.LayerNorm",
     },
     ("mpnet.",),
-    reads=READS
-    | {"pad_token_id?": ID, "relative_attention_num_buckets?": At(int, least=4, most=2**16)},
-    harmless=frozenset({"is_decoder", "add_cross_attention", "type_vocab_size"}),
+    keys=Keys(
+        used=READS
+        | {"pad_token_id?": ID, "relative_attention_num_buckets?": At(int, least=4, most=2**16)},
+        harmless=frozenset({"is_decoder", "add_cross_attention", "type_vocab_size"}),
+    ),
 )

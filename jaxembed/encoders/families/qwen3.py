@@ -17,6 +17,7 @@ from jaxembed.encoders.families.keys import (
     ROPES,
 )
 from jaxembed.encoders.families.rope import POSITIVE, read_rope
+from jaxembed.encoders.keys import Keys
 from jaxembed.forms import At
 
 LAYER = {
@@ -123,13 +124,15 @@ QWEN3 = Family(
     {"embeddings/tokens": "embed_tokens", "final_norm": "norm"},
     LAYER,
     ("model.",),
-    reads={
-        **READS,
-        "use_sliding_window?": bool,
-        "sliding_window?": (COUNT, None),
-        "max_window_layers?": At(int, least=0),
-        "layer_types?": LAYER_TYPES,
-        "original_max_position_embeddings?": COUNT,
-    },
-    harmless=frozenset({"is_decoder", "add_cross_attention"}),
+    keys=Keys(
+        used={
+            **READS,
+            "use_sliding_window?": bool,
+            "sliding_window?": (COUNT, None),
+            "max_window_layers?": At(int, least=0),
+            "layer_types?": LAYER_TYPES,
+            "original_max_position_embeddings?": COUNT,
+        },
+        harmless=frozenset({"is_decoder", "add_cross_attention"}),
+    ),
 )

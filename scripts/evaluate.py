@@ -11,6 +11,7 @@ import dataclasses
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -103,6 +104,7 @@ def main(config: Config) -> int:
         columns=config.columns,
         similarity=similarity,
         exclude_same_id=config.exclude_same_id,
+        say=partial(print, flush=True),
     )
     embed = Embedding(encoder, config)
     for line in evaluation_lines(encoder, embed.prompts, similarity, evaluator):

@@ -30,6 +30,7 @@ def open_texts(config: Config) -> Pairs:
         config.columns,
         drop_incomplete=config.drop_incomplete,
     )
+    say(rows.taken)
     for reason, count in rows.dropped.items():
         say(f"left out {count:,} rows {reason}")
     return open_pairs(rows, open_corpus(config) if config.corpus else None)

@@ -11,7 +11,11 @@ import numpy as np
 from config import Config, ConfigError
 from tables import read_tables
 
-from jaxembed.data import Rows, bind_columns, open_dataset, wordnet_gloss_retrieval
+from jaxembed.data import DataError, Rows, bind_columns, open_dataset, wordnet_gloss_retrieval
+from jaxembed.data.column_names import CLASSES, FIRST, SECOND
+from jaxembed.data.columns import Table, find_column
+from jaxembed.data.labels import whole_or_word
+from jaxembed.data.rows import take
 from jaxembed.evaluators import (
     BinaryClassificationEvaluator,
     ClassificationEvaluator,
@@ -31,6 +35,14 @@ from jaxembed.forms import check_form
 from jaxembed.typing import Roles
 
 EMBEDDED = "wordnet-gloss"
+# The well-known names of columns that are read as they are.
+KNOWN = {
+    "text": {"sentence", "query", "question"},
+    "label": CLASSES,
+    "query": FIRST,
+    "positive": SECOND,
+}
+KNOWN["negative"] = {"neg", "negatives", "hard_negative", "hard_negatives", "negative_passages"}
 TABLE = {  # of an evaluation, beside the options of its kind
     "kind?": str,
     "data?": str,
@@ -47,6 +59,7 @@ class Source:
     split: str = "test"
     columns: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    say: Callable[[str], Any] = str  # which columns were taken; nothing is said by default
 
     def open(self, data: str | None = None) -> Any:
         """Opens the data set, or another one in its place."""
@@ -56,19 +69,35 @@ class Source:
 
     def rows(self, *texts: str, data: str | None = None, **labels: type) -> Rows:
         """Binds the columns of texts and labels."""
-        return bind_columns(self.open(data), Roles(texts, labels), self.columns)
+        return self.bind(Roles(texts, labels), data)
+
+    def bind(self, roles: Roles, data: str | None = None) -> Rows:
+        """Binds the columns of roles, and says which they are."""
+        rows = bind_columns(self.open(data), roles, self.columns)
+        self.say(f"{data or self.data}: {rows.taken}")
+        return rows
 
     def list(self, role: str, data: str | None = None) -> list[Any]:
-        """Returns a column of any type: the named one, that of the role's name or its singular."""
-        dataset = self.open(data)
-        columns = self.columns if isinstance(self.columns, Mapping) else {}
-        for name in (columns.get(role), role, role.removesuffix("s")):
-            if name in dataset.column_names:
-                return dataset[name][:]
-        raise ConfigError(
-            f"{data or self.data} has no column {role}; it has {', '.join(dataset.column_names)};"
-            f" name it with {role}=…"
-        )
+        """Returns a column of any type: the named one, or that of the role's or a known name."""
+        table, where = Table(self.open(data)), data or self.data
+        name = self._named(role) or find_column(table, role, KNOWN.get(role, set()))
+        if name not in table.names:
+            raise ConfigError(
+                f"{where} has no column {name or role}; {table.there_are()}; name it with {role}=…"
+            )
+        self.say(f"{where}: {role} = {name}")
+        values = take(table.only(name), range(len(table.dataset))).to_pylist()
+        return whole_or_word(values) if role == "label" else values
+
+    def _named(self, role: str) -> str | None:
+        """Returns the column that the user names for a role."""
+        columns = self.columns or ()
+        if not isinstance(columns, Mapping):
+            items = columns.split(",") if isinstance(columns, str) else columns
+            if positional := [item for item in items if "=" not in item]:
+                raise ConfigError(f"{self.data}: name columns by role, {role}={positional[0]}")
+            columns = dict(item.strip().split("=", 1) for item in items)
+        return columns.get(role, columns.get(f"{role}s"))
 
     def option(self, name: str) -> Any:
         """Returns an option that the kind needs."""
@@ -89,7 +118,7 @@ def _similarity(source: Source) -> Evaluator:
 
 
 def _binary_classification(source: Source) -> Evaluator:
-    rows = source.rows("left", "right", labels=int)
+    rows = source.rows("left", "right", labels=float)  # no classes: words have no meaning here
     left, right = _texts(rows)
     labels = rows.labels("labels", range(len(rows))).tolist()
     return BinaryClassificationEvaluator(left, right, labels, **source.options)
@@ -98,7 +127,7 @@ def _binary_classification(source: Source) -> Evaluator:
 def _triplet(source: Source) -> Evaluator:
     """Of three columns of texts; of several negatives the first counts."""
     roles = Roles(("anchors", "positives"), negatives=True, needs_negatives=True)
-    rows = bind_columns(source.open(), roles, source.columns)
+    rows = source.bind(roles)
     anchors, positives = _texts(rows)
     negatives = rows.negatives(range(len(rows)))
     if missing := [row for row, texts in enumerate(negatives) if not texts]:
@@ -199,10 +228,12 @@ def open_evaluation(
     config: Config,
     similarity: str = "cosine",
     held_out: Callable[[Any, Any], Evaluator] | None = None,
+    *,
+    say: Callable[[str], Any] = str,
 ) -> Evaluator | None:
     """Opens what a run measures its model on, compared by `similarity`; None if nothing.
 
-    `held_out(dataset, columns)` opens the loss on held-out rows.
+    `held_out(dataset, columns)` opens the loss on held-out rows; `say` gets the columns taken.
     """
     given = config.evaluate
     if given == ("auto",):
@@ -210,13 +241,17 @@ def open_evaluation(
         given = (EMBEDDED,) if embedded else ()
     if given in ((), ("none",)):
         return None
-    return open_suite(
-        given,
-        columns=config.evaluate_columns,
-        similarity=config.similarity or similarity,
-        exclude_same_id=config.exclude_same_id,
-        held_out=held_out,
-    )
+    try:
+        return open_suite(
+            given,
+            columns=config.evaluate_columns,
+            similarity=config.similarity or similarity,
+            exclude_same_id=config.exclude_same_id,
+            held_out=held_out,
+            say=say,
+        )
+    except DataError as error:
+        raise DataError(f"{error}".replace("--columns", "--evaluate-columns")) from error
 
 
 def open_suite(
@@ -226,6 +261,7 @@ def open_suite(
     similarity: str = "cosine",
     exclude_same_id: bool = False,
     held_out: Callable[[Any, Any], Evaluator] | None = None,
+    say: Callable[[str], Any] = str,
 ) -> Evaluator:
     """Opens files, folders, KIND:FILE and .toml suites as one evaluator.
 
@@ -233,6 +269,7 @@ def open_suite(
         columns: of files, by role.
         similarity, exclude_same_id: of evaluations that do not say theirs.
         held_out: opens the kind "loss", which only a training has.
+        say: gets a line on the columns that were taken of each file.
 
     Raises:
         ValueError: one that cannot be opened, a kind that is none, or two of one name.
@@ -247,13 +284,14 @@ def open_suite(
     for item in given:
         path = Path(item).expanduser()
         if path.suffix == ".toml":
-            found = {name: _open(kind, source, usual) for name, kind, source in read_suite(path)}
+            suite = ((name, kind, replace(its, say=say)) for name, kind, its in read_suite(path))
+            found = {name: _open(kind, source, usual) for name, kind, source in suite}
         else:
             kind, _, rest = item.partition(":")
             kind, data = (kind, rest) if kind in KINDS else (_kind_of(item), item)
             if not data and kind != "nano_beir":
                 raise ConfigError(f"--evaluate {item} names no file")
-            source = Source(data, columns=",".join(columns) or None)
+            source = Source(data, columns=",".join(columns) or None, say=say)
             found = {Path(data).stem or kind: _open(kind, source, usual)}
         for name, evaluator in found.items():
             if name in evaluators:

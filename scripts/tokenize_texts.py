@@ -62,10 +62,12 @@ class Texts:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[str]:
+        from jaxembed.data.arrow_types import plain
+
         rows = self.dataset.select_columns([self.column]).with_format("arrow")
         for start in range(0, len(rows), READ):
             table: Any = rows[start : start + READ]
-            for value in table.column(0).to_pylist():
+            for value in plain(table.column(0)).to_pylist():
                 texts = [value] if isinstance(value, str) else value or ()
                 yield from (text for text in texts if text is not None)
 
@@ -100,7 +102,8 @@ def main(config: Config) -> int:
 
 def columns_of(config: Config, dataset: Dataset) -> dict[str, bool]:
     """Returns the columns to tokenize, and whether they hold lists."""
-    from jaxembed.data.rows import element_type, is_text, type_of
+    from jaxembed.data.arrow_types import is_text
+    from jaxembed.data.rows import element_type, type_of
 
     found = {}
     for name in dataset.column_names:
@@ -109,6 +112,8 @@ def columns_of(config: Config, dataset: Dataset) -> dict[str, bool]:
             found[name] = not is_text(type_of(column))
     if wrong := [name for name in config.columns if name not in found]:
         raise DataError(f"there is no column {wrong[0]!r} of texts; there are {', '.join(found)}")
+    if not found:
+        raise DataError(f"no column holds texts; the columns are {', '.join(dataset.column_names)}")
     return {name: found[name] for name in config.columns or found}
 
 

@@ -78,7 +78,8 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     mesh = make_mesh(fsdp=config.fsdp or 1, tensor=config.tensor or 1)
     training = open_training(config, mesh)
     held_out = partial(HeldOutLoss, training, hosts)
-    evaluator = open_evaluation(config, training.encoder.similarity, held_out)
+    say = partial(print, flush=True) if hosts.writes else str
+    evaluator = open_evaluation(config, training.encoder.similarity, held_out, say=say)
     measuring = Measuring(config, evaluator, training.steps)
     check_average(config, measuring, training.steps)
     found = {**training.fingerprints, "columns": training.bound}

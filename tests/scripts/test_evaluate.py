@@ -136,13 +136,42 @@ def test_values_are_those_of_the_evaluator(evaluate, data, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "labels", [[True, False] * 6, [1.0, 0.0] * 6, ["1", "0"] * 6, ["true", "false"] * 6]
+)
+def test_labels_of_pairs_are_labels_whatever_their_type(evaluate, data, tmp_path, capsys, labels):
+    rows = open_dataset(data / "pairs.parquet").remove_columns("label")
+    rows.add_column("label", labels).to_parquet(tmp_path / "typed.parquet")
+    rows.add_column("label", [1, 0] * 6).to_parquet(tmp_path / "whole.parquet")
+    found = []
+    for name in ("typed", "whole"):
+        evaluate(suite=(f"binary_classification:{tmp_path}/{name}.parquet",), output=tmp_path)
+        found.append(json.loads((tmp_path / "results.json").read_text())["metrics"])
+    assert found[0] == found[1]
+    assert "typed.parquet: left = left, right = right, labels = label" in capsys.readouterr().out
+
+
+def test_whole_classes_are_integers_and_others_words(evaluate, data):
+    from suites import Source
+
+    rows = {"sentence": ["a", "b"], "gold_label": [1.0, 0.0], "topic": ["x", "y"]}
+    Dataset.from_dict(rows).to_parquet(data / "classes.parquet")
+    source = Source(str(data / "classes.parquet"))
+    assert (source.list("text"), source.list("label")) == (["a", "b"], [1, 0])
+    assert Source(source.data, columns="label=topic").list("label") == ["x", "y"]
+    with pytest.raises(ValueError, match="name columns by role, label=topic"):
+        Source(source.data, columns="topic").list("label")
+
+
+@pytest.mark.parametrize(
     ("suite", "message"),
     [
+        (("{tmp}/left.jsonl",), "which column holds the scores\\? it could be year, page; name it"),
+        (("{tmp}/idx.jsonl",), "which column holds the scores\\? it could be idx; name it"),
         (("no/file.csv",), "no/file.csv"),
         (("ranking:x.csv",), "'ranking' is no kind of evaluation; kinds are similarity"),
         (("triplet:{data}/sts.parquet",), "no negatives to use"),
         (("{data}/sts.parquet", "similarity:{data}/sts.parquet"), "two evaluations have the name"),
-        (("clustering:{data}/sts.parquet",), "has no column text; it has sentence1"),
+        (("clustering:{data}/sts.parquet",), "has no column text; the columns are sentence1"),
         (("classification:{data}/topics.parquet",), "give train too, in a .toml suite"),
         (("{tmp}/empty.toml",), "empty.toml has no evaluation"),
         (("{tmp}/wrong.toml",), r"\[sts\] has the kind 'stss'; kinds are similarity"),
@@ -153,6 +182,10 @@ def test_values_are_those_of_the_evaluator(evaluate, data, tmp_path):
     ],
 )
 def test_wrong_suites_are_refused_and_write_nothing(evaluate, data, tmp_path, suite, message):
+    (tmp_path / "left.jsonl").write_text(
+        '{"sentence1": "a", "sentence2": "b", "year": 1, "page": 2}\n'
+    )
+    (tmp_path / "idx.jsonl").write_text('{"sentence1": "a", "sentence2": "b", "idx": 3}\n')
     (tmp_path / "empty.toml").write_text("")
     (tmp_path / "wrong.toml").write_text('[sts]\nkind = "stss"\ndata = "x"\n')
     (tmp_path / "nothing.toml").write_text('[sts]\nkind = "similarity"\n')

@@ -79,6 +79,13 @@ def test_wrong_input_is_refused_before_anything_is_written(tokenize, tmp_path, f
     assert not (tmp_path / "tokens").exists()
 
 
+def test_data_without_a_column_of_texts_is_refused(tokenize, tmp_path):
+    (tmp_path / "numbers.jsonl").write_text('{"a": 1, "b": [0.5]}\n')
+    with pytest.raises(ValueError, match="no column holds texts; the columns are a, b"):
+        tokenize(data=(str(tmp_path / "numbers.jsonl"),))
+    assert not (tmp_path / "tokens").exists()
+
+
 def test_a_damaged_cache_is_one_line(tokenize, tmp_path):
     tokenize()
     file = next(tmp_path.glob("tokens/*/*.arrow"))

@@ -29,8 +29,10 @@ def as_float32(x: Array) -> Array:
     """Raises 16-bit floats to float32; leaves float32 and float64 alone.
 
     Raises:
-        ValueError: the array does not hold floats.
+        ValueError: no array, or one that does not hold floats.
     """
+    if not hasattr(x, "dtype"):
+        raise ValueError(f"embeddings and scores must be arrays; got a {type(x).__name__}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"embeddings and scores must be floats; got {x.dtype}")
     return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)

@@ -29,6 +29,7 @@ __all__ = [
     "NegativesWhere",
     "ObjectiveFn",
     "PairedFn",
+    "PairedTokensFn",
     "Params",
     "ReduceFn",
     "Roles",
@@ -36,6 +37,7 @@ __all__ = [
     "Scores",
     "SimilarityFn",
     "Tokens",
+    "TokensFn",
     "Values",
     "Where",
 ]  # fmt: skip
@@ -78,6 +80,36 @@ class PairedFn(Protocol):
     """Row by row: `[... d], [... d] -> [...]`, leading axes broadcast."""
 
     def __call__(self, left: Array, right: Array, /) -> Array: ...
+
+
+@runtime_checkable
+class TokensFn(Protocol):
+    """All pairs by tokens: `[n t d], [m s d] -> [n m]`, with masks `[n t]` and `[m s]`."""
+
+    def __call__(
+        self,
+        queries: Array,
+        documents: Array,
+        /,
+        *,
+        query_mask: Array | None = None,
+        document_mask: Array | None = None,
+    ) -> Array: ...
+
+
+@runtime_checkable
+class PairedTokensFn(Protocol):
+    """Row by row by tokens: `[... t d], [... s d] -> [...]`, leading axes broadcast."""
+
+    def __call__(
+        self,
+        queries: Array,
+        documents: Array,
+        /,
+        *,
+        query_mask: Array | None = None,
+        document_mask: Array | None = None,
+    ) -> Array: ...
 
 
 @runtime_checkable

@@ -14,14 +14,17 @@ from jax import Array
 from jax.sharding import PartitionSpec
 from jaxtyping import Bool
 
+from jaxembed.losses.calls import checked_call
+
 P = ParamSpec("P")
 
 
 def takes_columns(loss: Callable[P, Array]) -> Callable[P, Array]:
     """Makes a loss refuse a wrong number of arrays by position, with the names of those it takes.
 
-    NumPy arrays become JAX's, and masks have to be booleans. Under a mesh with Explicit axes
-    (`jax.set_mesh`) the compiler shards the inside of the loss as it does under Auto axes: all
+    And what `checked_call` refuses: unknown keywords, values of another kind, similarities of the
+    wrong form. NumPy arrays become JAX's, and masks have to be booleans. Under a mesh with Explicit
+    axes (`jax.set_mesh`) the compiler shards the inside of the loss as it does under Auto axes: all
     pairs of rows have no sharding that the types could say. There a function among the arguments
     must not close over traced arrays.
 
@@ -42,6 +45,7 @@ def takes_columns(loss: Callable[P, Array]) -> Callable[P, Array]:
         if not least <= given <= len(columns):
             takes = f"{getattr(loss, '__name__', 'this loss')} takes the arrays {', '.join(names)}"
             raise ValueError(f"{takes}; got {given}")
+        kwargs = checked_call(loss, args, kwargs)  # pyright: ignore[reportAssignmentType]
         as_jax = lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x  # noqa: E731
         args, kwargs = jax.tree.map(as_jax, (args, kwargs))
         for name, value in kwargs.items():
@@ -119,7 +123,7 @@ def check_one_of(**arrays: Array | None) -> None:
 
 def check_choice(name: str, value: object, choices: Collection[object]) -> None:
     """Raises ValueError for a value that is none of the choices."""
-    if value not in choices:
+    if value not in list(choices):
         raise ValueError(f"{name} must be one of {list(choices)}; got {value!r}")
 
 

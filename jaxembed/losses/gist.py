@@ -85,7 +85,10 @@ def gist_embed_loss(
     positive always stays.
 
     An anchor's similarity to itself, 1, leaves only by that rule: it stays where the guide finds
-    anchor and positive the same text. `exclude_self` takes these entries out in any case.
+    anchor and positive the same text. `exclude_self` takes these entries out in any case. Over
+    devices the anchors and positives that are compared are those of all of them; in
+    sentence-transformers each process compares those of its own rows, so that its loss of a batch
+    depends on the number of processes.
 
     Args:
         guide_anchors: embeddings of the same texts by the guide, constants; of any width.

@@ -16,8 +16,6 @@ The masks of tokens come first among the keywords: they belong to the arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -37,7 +35,7 @@ from jaxembed.losses.reduction import mean, reduce
 from jaxembed.losses.streaming import reduce_over_candidates
 from jaxembed.losses.teacher_scores import kl_divergences, margin_errors
 from jaxembed.mesh_axes import Axis
-from jaxembed.typing import Ids, ReduceFn, Scalar, Where
+from jaxembed.typing import Ids, PairedTokensFn, ReduceFn, Scalar, TokensFn, Where
 
 Queries = Float[Array, "n t d"]
 Documents = Float[Array, "n k s d"]
@@ -57,7 +55,7 @@ def multi_vector_multiple_negatives_ranking_loss(
     ids: Ids | None = None,
     document_ids: DocumentIds | None = None,
     scale: Scalar = 1.0,
-    similarity_fn: Callable[..., Array] = maxsim,
+    similarity_fn: TokensFn = maxsim,
     documents_where: DocumentsWhere | None = None,
     where: Where | None = None,
     reduce_fn: ReduceFn | None = mean,
@@ -141,7 +139,7 @@ def multi_vector_distill_kl_div_loss(
     temperature: Scalar = 1.0,
     student_temperature: Scalar | None = None,
     teacher_temperature: Scalar | None = None,
-    similarity_fn: Callable[..., Array] = paired_maxsim,
+    similarity_fn: PairedTokensFn = paired_maxsim,
     documents_where: DocumentsWhere | None = None,
     where: Where | None = None,
     reduce_fn: ReduceFn | None = mean,
@@ -200,7 +198,7 @@ def multi_vector_margin_mse_loss(
     scores: Float[Array, "n k"] | None = None,
     query_mask: QueryMask | None = None,
     document_mask: DocumentMask | None = None,
-    similarity_fn: Callable[..., Array] = paired_maxsim,
+    similarity_fn: PairedTokensFn = paired_maxsim,
     documents_where: DocumentsWhere | None = None,
     where: Where | None = None,
     reduce_fn: ReduceFn | None = mean,

@@ -17,6 +17,7 @@ from jaxembed.losses.arguments import (
     clean,
     takes_columns,
 )
+from jaxembed.losses.calls import checks_call
 from jaxembed.losses.elementwise import cross_entropy, identity, squared_error
 from jaxembed.losses.reduction import mean, reduce, total
 from jaxembed.similarity import (
@@ -183,6 +184,7 @@ def softmax_loss(
     return reduce(cross_entropy(logits, labels), where, reduce_fn)
 
 
+@checks_call
 def pair_features(
     left: Embeddings,
     right: Embeddings,

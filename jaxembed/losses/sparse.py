@@ -20,6 +20,7 @@ from jaxembed.losses.arguments import (
     clean,
     takes_columns,
 )
+from jaxembed.losses.calls import ARRAYS, checks_call, shown
 from jaxembed.losses.ranking import multiple_negatives_ranking_loss
 from jaxembed.losses.reduction import mean
 from jaxembed.losses.sparse_auto_encoder import SparseCode
@@ -64,6 +65,7 @@ def flops_loss(
     return jnp.sum(jnp.square(_mean_of_rows(x, where)))
 
 
+@checks_call
 def splade_loss(
     queries: Vectors,
     *documents: Documents,
@@ -123,6 +125,7 @@ def splade_loss(
     return loss
 
 
+@checks_call
 def csr_reconstruction_loss(
     *codes: SparseCode,
     beta: Scalar = 1.0,
@@ -165,6 +168,7 @@ def csr_reconstruction_loss(
     return jnp.mean(jnp.concatenate(losses))
 
 
+@checks_call
 def csr_loss(
     *codes: SparseCode,
     loss_fn: LossFn = SPARSE_RANKING,
@@ -246,6 +250,8 @@ def _check_documents(queries, documents):
         raise ValueError("splade_loss takes the arrays queries, documents, ...; got queries alone")
     n, v = queries.shape
     for column in documents:
+        if not isinstance(column, ARRAYS):
+            raise ValueError(f"documents of splade_loss must be an array; got {shown(column)}")
         if column.ndim not in (2, 3) or (column.shape[0], column.shape[-1]) != (n, v):
             raise ValueError(f"documents must be [{n} {v}] or [{n} k {v}]; got {column.shape}")
 
@@ -254,6 +260,14 @@ def _check_codes(codes):
     if not codes:
         raise ValueError("csr losses take one SparseCode for each column of texts; got none")
     for code in codes:
-        if not isinstance(code, SparseCode) or code.embeddings.ndim not in (2, 3):
-            got = getattr(code, "embeddings", code)
-            raise ValueError(f"codes must be a SparseCode of [n d] or [n k d]; got {got!r}")
+        if not isinstance(code, SparseCode):
+            raise ValueError(
+                f"csr losses take a SparseCode for each column of texts, as sparse_auto_encode"
+                f" makes it; got {shown(code)}"
+            )
+        for name, part in code._asdict().items():
+            if not isinstance(part, ARRAYS) and name != "reconstruction_aux":
+                raise ValueError(f"{name} of a SparseCode must be an array; got {shown(part)}")
+        if code.embeddings.ndim not in (2, 3):
+            got = shown(code.embeddings)
+            raise ValueError(f"codes must be a SparseCode of [n d] or [n k d]; got {got}")

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from jaxembed import similarity as s
 from jaxembed.losses import distill_kl_div_loss, embed_distill_loss, margin_mse_loss
 from jaxembed.losses.arguments import check_one_of, check_shape, clean
+from jaxembed.losses.calls import checks_call
 from jaxembed.losses.reduction import mean, reduce
 from jaxembed.losses.teacher_scores import kl_divergences
 from jaxembed.typing import (
@@ -34,6 +35,7 @@ OF_ALL_PAIRS: dict[Any, SimilarityFn] = {
 }
 
 
+@checks_call
 def distill_scores(
     queries: Embeddings,
     positives: Embeddings,
@@ -104,6 +106,7 @@ def distill_scores(
     return reduce(values, where, reduce_fn)
 
 
+@checks_call
 def distill_margins(
     queries: Embeddings,
     positives: Embeddings,
@@ -145,6 +148,7 @@ def distill_margins(
     )
 
 
+@checks_call
 def distill_embeddings(
     *columns: Embeddings,
     teacher: Float[Array, "n e"] | Float[Array, "n c e"] | None = None,

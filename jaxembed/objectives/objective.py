@@ -11,6 +11,7 @@ from typing import Any
 from jax import Array
 from jax.sharding import Mesh
 
+from jaxembed.losses.calls import checked_argument
 from jaxembed.losses.reduction import mean
 from jaxembed.mesh_axes import row_axes
 from jaxembed.objectives.build import build_sum
@@ -144,7 +145,8 @@ class Objective:
         Functions may be given by name: `with_settings(distance_metric="COSINE")`.
 
         Raises:
-            ValueError: a setting that it does not take, or an unknown name of a function.
+            ValueError: a setting that it does not take, a value of another kind, an unknown name
+                of a function, or a similarity of the wrong form.
         """
         chosen = {}
         for name, value in settings.items():
@@ -153,7 +155,9 @@ class Objective:
                 takes = ", ".join(self.settings) or "none"
                 raise ValueError(f"{self.name} takes no {name}; its settings are {takes}")
             choices = self.choices.get(ours)
-            chosen[ours] = value if choices is None else function_of(value, choices, name)
+            value = value if choices is None else function_of(value, choices, name)
+            checked_argument(self.loss, ours, value)
+            chosen[ours] = value
         return replace(self, chosen={**self.chosen, **chosen})
 
     def wrapping(self, inner: Objective) -> Objective:

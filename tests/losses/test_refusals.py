@@ -1,5 +1,8 @@
 """Wrong use of a loss is refused with what was expected and what came."""
 
+import functools
+import inspect
+import re
 from typing import Any
 
 import jax
@@ -8,7 +11,11 @@ import numpy as np
 import pytest
 from jaxtyping import config
 
-from jaxembed import losses
+from jaxembed import losses, similarity
+from jaxembed.losses.calls import arguments_of
+from jaxembed.losses.similarity_forms import COLUMNS, FAMILIES
+from tests.arrays import cast
+from tests.losses.cases import RICHEST
 
 N, D, K = 4, 6, 2
 X, Y = jnp.ones((N, D)), jnp.ones((N, D)) / 2
@@ -215,3 +222,99 @@ def test_numpy_arrays_are_taken_and_left_as_they_were():
     )
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     assert where.tolist() == [True, True, False, True]
+
+
+def forms_of(case) -> dict[str, Any]:
+    """The forms that the similarity or distance of a loss may have, by the argument's name."""
+    arguments = arguments_of(case.loss)
+    return {name: argument.form for name, argument in arguments.items() if argument.form}
+
+
+def called(case, keywords, n=N):
+    embeddings, rows = case.inputs(n)
+    parameters = case.parameters(np.random.default_rng(0))
+    arrays = cast((embeddings, {**rows, **parameters}), jnp.float32)
+    run = lambda x: case.loss(*x[0], **{**x[1], **case.settings, **keywords})  # noqa: E731
+    return jax.eval_shape(run, arrays)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in RICHEST if forms_of(case)], ids=lambda case: case.name
+)
+def test_the_other_form_is_refused(case):
+    for argument, form in forms_of(case).items():
+        kind = argument.removesuffix("_fn")
+        for family in FAMILIES:
+            of_column = dict(zip(COLUMNS, family, strict=True))
+            right = of_column.pop((kind, form))
+            for (its_kind, its_form), wrong in of_column.items():
+                if wrong is None:
+                    continue
+                message = (
+                    f"(?m){argument} must be a {kind} .*; got {wrong.__name__}, a {its_kind}.*"
+                )
+                message += f": pass {right.__name__}$" if right else re.escape(its_form.words)
+                with pytest.raises(ValueError, match=message):
+                    called(case, {argument: wrong})
+                if (its_form.vector_axes, its_form) != (form.vector_axes, form):
+                    for n in (1, N):
+                        with pytest.raises(ValueError, match=f"{argument} must be a {kind}"):
+                            called(case, {argument: functools.partial(hidden, wrong)}, n)
+        with pytest.raises(
+            ValueError, match=f"{argument} .*must be a function; got 'dot': such as"
+        ):
+            called(case, {argument: "dot"})
+
+
+def hidden(function, *arrays, **masks):
+    """A function of ours that is not known as such."""
+    return function(*arrays, **masks)
+
+
+def test_a_similarity_that_returns_the_pairs_turned_round_is_refused_though_the_batch_is_square():
+    turned = lambda left, right: similarity.cosine(right, left)  # noqa: E731
+    with pytest.raises(ValueError, match=r"got <lambda>, which makes \(5, 3\) of \(3, 6\) and"):
+        losses.multiple_negatives_ranking_loss(X, Y, similarity_fn=turned)
+
+
+def test_a_similarity_that_knows_the_number_of_candidates_is_taken():
+    bias = jnp.linspace(0.0, 1.0, N)
+    corrected = lambda left, right: similarity.cosine(left, right) - bias[None]  # noqa: E731
+    assert losses.multiple_negatives_ranking_loss(X, Y, similarity_fn=corrected) > 0
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in RICHEST if case.loss.__module__.startswith("jaxembed.")],
+    ids=lambda case: case.name,
+)
+def test_values_of_another_kind_and_unknown_keywords_are_refused_in_one_line(case):
+    columns = list(inspect.signature(case.loss).parameters)[: len(case.inputs(2)[0])]
+    for name, argument in arguments_of(case.loss).items():
+        if name in columns or not argument.kind:
+            continue
+        wrong = ["text", {"a": 1}, *([[1.0]] if argument.kind != "a function" else [1.0])]
+        for value in wrong:
+            with pytest.raises(ValueError, match=f"^{name} of .* must be {argument.kind}; got "):
+                called(case, {name: value})
+    with pytest.raises(ValueError, match=r"_loss takes no similarity_fct; "):
+        called(case, {"similarity_fct": similarity.dot})
+    embeddings, rows = case.inputs(N)
+    for wrong in (None, 3, "texts", [1.0]):
+        first = wrong, *cast(embeddings[1:], jnp.float32)
+        with pytest.raises(ValueError, match=r"must be an array; got|take a SparseCode"):
+            case.loss(*first, **cast(rows, jnp.float32), **case.settings)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in RICHEST if any(a.unsigned for a in arguments_of(case.loss).values())],
+    ids=lambda case: case.name,
+)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.int32, bool])
+def test_ids_that_are_no_unsigned_integers_are_refused(case, dtype):
+    for name, argument in arguments_of(case.loss).items():
+        if argument.unsigned:
+            message = f"{name} must be unsigned integers, the two words of a hash; got "
+            with pytest.raises(ValueError, match=message + jnp.dtype(dtype).name):
+                called(case, {name: jnp.zeros((N, 2), dtype)})

@@ -17,7 +17,7 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from jaxembed.encoders.arguments import check_arguments, check_numbers
 from jaxembed.encoders.errors import EncoderError, TextError
-from jaxembed.encoders.texts import check_kind, check_texts
+from jaxembed.encoders.texts import check_kind, check_texts, fault_of
 from jaxembed.encoders.token_batches import packed_batches, token_batches
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ def build_embed(
         raise EncoderError(f"{encoder.name}: packing is for transformers of the source jaxembed")
     _check_precision(precision, ranges, width)
     prompt = encoder.prompt(prompt_name) if prompt is None else prompt
+    if fault := fault_of(prompt):
+        raise EncoderError(f"the prompt {fault}")
     mesh = _mesh(jax.local_devices() if devices is None else devices)
     over_devices = NamedSharding(mesh, PartitionSpec("data"))
     params = encoder.params_on(NamedSharding(mesh, PartitionSpec()))

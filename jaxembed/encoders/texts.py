@@ -26,9 +26,17 @@ def check_texts(texts: Iterable[Any], first: int = 0) -> None:
             shown = " ".join(repr(text).split())
             shown = shown if len(shown) <= 60 else shown[:60] + "…"
             raise TextError(row, f"must be a string; got {type(text).__name__} {shown}")
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                half = f"{text[error.start]!r} at character {error.start}"
-                raise TextError(row, f"has {half}, half of a pair; mend or omit it") from None
+        if fault := fault_of(text):
+            raise TextError(row, fault)
+
+
+def fault_of(text: str) -> str | None:
+    """Says where a text has half of a surrogate pair, which UTF-8 cannot hold; None without one."""
+    if text.isascii():
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"{text[error.start]!r} at character {error.start}"
+        return f"has {half}, half of a pair; mend or omit it"
+    return None

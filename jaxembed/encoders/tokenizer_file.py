@@ -46,7 +46,7 @@ class FileTokenizer(PlainTokenizer):
 
     truncation_side: str = "right"
     settings: dict[str, Any] = field(default_factory=dict)  # tokenizer_config.json
-    beside: dict[str, str] = field(default_factory=dict)  # name -> content of further files
+    beside: dict[str, bytes] = field(default_factory=dict)  # name -> content of further files
     is_fast = True
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class FileTokenizer(PlainTokenizer):
         own = {key: side for key, side in sides.items() if key in self.settings or side == "left"}
         write_json(folder / "tokenizer_config.json", self.settings | own)
         for name, content in self.beside.items():
-            (folder / name).write_text(content, encoding="utf-8")
+            (folder / name).write_bytes(content)
 
 
 def read_tokenizer(folder: Path) -> FileTokenizer | None:
@@ -103,12 +103,8 @@ def read_tokenizer(folder: Path) -> FileTokenizer | None:
     backend.no_padding()
     backend.no_truncation()
     backend.encode_special_tokens = bool(settings.get("split_special_tokens"))
-    beside = {
-        file: (folder / file).read_text(encoding="utf-8")
-        for file in BESIDE
-        if (folder / file).exists()
-    }
-    special = special_tokens(settings, beside, name)
+    beside = {file: (folder / file).read_bytes() for file in BESIDE if (folder / file).is_file()}
+    special = special_tokens(settings, folder / "special_tokens_map.json", name)
     add_tokens(backend, settings, special)
     pad = special.get("pad_token", padding.get("pad_token"))
     pad = pad["content"] if isinstance(pad, dict) else pad

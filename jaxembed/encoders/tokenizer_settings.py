@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxembed.encoders.checkpoint import read_json
+from jaxembed.encoders.errors import EncoderError
 from jaxembed.encoders.keys import Keys
 from jaxembed.forms import At, Choice
 
@@ -17,6 +17,10 @@ NAMED = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "c
 LISTED = ("additional_special_tokens", "extra_special_tokens")
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
+MAP = {
+    **{f"{name}?": TOKEN for name in NAMED},
+    **{f"{name}?": ([TOKEN], {str: TOKEN}, None) for name in LISTED},
+}
 KEYS = Keys(
     used={
         "tokenizer_class?": (str, None),
@@ -28,8 +32,7 @@ KEYS = Keys(
         "strip_accents?": (bool, None),
         "tokenize_chinese_chars?": (bool, None),
         "added_tokens_decoder?": ({str: {"content": str}}, None),
-        **{f"{name}?": TOKEN for name in NAMED},
-        **{f"{name}?": ([TOKEN], {str: TOKEN}, None) for name in LISTED},
+        **MAP,
     },
     harmless=(
         *("backend", "is_local", "local_files_only", "name_or_path", "processor_class", "use_fast"),
@@ -64,14 +67,15 @@ def read_settings(file: Path) -> dict[str, Any]:
     return read_json(file, dict(KEYS.used))
 
 
-def special_tokens(
-    settings: Mapping[str, Any], beside: Mapping[str, str], name: str
-) -> dict[str, Any]:
-    """Returns the special tokens by their keys: of the file, of the map beside it, of the class."""
-    mapped = json.loads(beside.get("special_tokens_map.json", "{}"))
-    if "added_tokens_decoder" in settings:  # written since the map counts no more
-        mapped = {}
-    found = DEFAULTS.get(name, {}) | mapped | settings
+def special_tokens(settings: Mapping[str, Any], mapped: Path, name: str) -> dict[str, Any]:
+    """Returns the special tokens by their keys: of the file, of the map beside it, of the class.
+
+    Raises:
+        EncoderError: a map that has another form.
+    """
+    # Since there is added_tokens_decoder, the map counts no more.
+    counts = mapped.exists() and "added_tokens_decoder" not in settings
+    found = DEFAULTS.get(name, {}) | (read_json(mapped, dict(MAP)) if counts else {}) | settings
     return {key: found[key] for key in (*NAMED, *LISTED) if found.get(key)}
 
 
@@ -81,7 +85,7 @@ def add_tokens(backend: Any, settings: Mapping[str, Any], special: Mapping[str, 
 
     known = backend.get_added_tokens_decoder().values()
     added = (settings.get("added_tokens_decoder") or {}).items()
-    wanted = [_token(token, AddedToken) for _, token in sorted(added, key=lambda x: int(x[0]))]
+    wanted = [_token(token, AddedToken) for _, token in sorted(added, key=_number)]
     new = [token for token in wanted if repr(token) not in set(map(repr, known))]
     contents = {token.content for token in (*known, *new)}
     for token in _listed(special):
@@ -92,6 +96,12 @@ def add_tokens(backend: Any, settings: Mapping[str, Any], special: Mapping[str, 
     for token in new:
         add = backend.add_special_tokens if token.special else backend.add_tokens
         add([token])
+
+
+def _number(entry: tuple[str, Any]) -> int:
+    if not entry[0].isdecimal():
+        raise EncoderError(f"tokenizer_config.json: added_tokens_decoder: no number {entry[0]!r}")
+    return int(entry[0])
 
 
 def _listed(special: Mapping[str, Any]) -> Iterator[Any]:

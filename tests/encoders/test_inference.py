@@ -330,6 +330,7 @@ WRONG = [
     ({"batch_size": "8"}, 'encode: batch_size must be a whole number; got "8"'),
     ({"batch_size": 2.5}, "encode: batch_size must be a whole number; got 2.5"),
     ({"truncate_dim": [8]}, r"encode: truncate_dim must be a whole number or null; got \[8\]"),
+    ({"prompt": "half \ud83d: "}, r"the prompt has '\\ud83d' at character 5, half of a pair"),
     ({"prompt": 3}, "encode: prompt must be a text or null; got 3"),
     ({"prompt_name": ["query"]}, "encode: prompt_name must be a text or null; got"),
     ({"normalize": "yes"}, 'encode: normalize must be true or false; got "yes"'),

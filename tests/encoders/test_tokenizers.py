@@ -16,6 +16,7 @@ import jaxembed
 from jaxembed.encoders import EncoderError, encode_stream
 from jaxembed.encoders.limits import FILES
 from jaxembed.encoders.token_cache import TokenCache, cache_tokens
+from jaxembed.encoders.tokenizer import load_tokenizer
 from jaxembed.encoders.tokenizer_file import read_tokenizer
 from jaxembed.encoders.tokenizer_settings import KEYS
 
@@ -276,6 +277,7 @@ def test_a_static_embedding_without_a_tokenizer_says_so(folder):
         ({"padding_side": 1}, "padding_side must be .* got 1"),
         ({"tokenizer_class": ["BertTokenizer"]}, "tokenizer_class must be a text or null"),
         ({"pad_token": 0}, "pad_token must be .* got 0"),
+        ({"added_tokens_decoder": {"x": {"content": "a"}}}, "added_tokens_decoder: no number 'x'"),
         ({"added_tokens_decoder": {"0": "[PAD]"}}, "added_tokens_decoder.0 must be an object"),
     ],
     ids=lambda value: str(value)[:40],
@@ -283,6 +285,25 @@ def test_a_static_embedding_without_a_tokenizer_says_so(folder):
 def test_settings_are_refused_by_file_and_key(folder, changes, message):
     edit(folder / "tokenizer_config.json", **changes)
     refused(folder, rf"tokenizer_config\.json: .*{message}")
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "5", '"a"', "{", "\ufeff"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+             "sentence_bert_config.json"],
+)  # fmt: skip
+def test_a_file_of_another_form_is_refused_in_one_line(folder, name, text):
+    (folder / name).write_text(text)
+    with pytest.raises(EncoderError, match=name) as caught:
+        load_tokenizer(folder, vocabulary=None, n_positions=64)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_beside_are_kept_byte_by_byte(folder, tmp_path):
+    (folder / "vocab.txt").write_bytes(b"\xff\xfe no UTF-8")
+    (folder / "merges.txt").mkdir()
+    saved = jaxembed.load(folder).save(tmp_path / "saved")
+    assert (saved / "vocab.txt").read_bytes() == b"\xff\xfe no UTF-8"
 
 
 def test_no_key_is_both_used_and_harmless():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,7 +41,8 @@ class RunFlags:
     output: Path = Path("runs/wordnet-gloss")
     """The folder of the run: log, checkpoints, picture, and the model in the end."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Goes on with the run in this folder, with the flags it was started with."""
+    """Goes on with the run in this folder, with the flags it was started with; --steps or --epochs
+    make it longer, and the learning rate then follows the schedule of the longer run."""
     overwrite: bool = False
     """Deletes a run that is already in the output folder."""
 
@@ -184,6 +186,7 @@ OF_A_TASK = (
 )
 # What may differ between a run and its continuation.
 FREE = (
+    "epochs",  # the number of steps counts, which may become greater
     *("output", "resume", "overwrite", "workers", "cache", "token_cache"),
     *("fsdp", "tensor", "ring"),
     *(field.name for field in dataclasses.fields(KeepingFlags) if "prompt" not in field.name),
@@ -192,7 +195,9 @@ FREE = (
 OF_HOST = ("coordinator", "n_hosts", "host_index", "host_timeout_s")
 OF_DEVICES = ("fsdp", "tensor", "mini_batch_size", "remat", "ring")  # none changes the result
 RECORDED = ("bound",)  # what config.json says beside the flags: which column played which role
-ANEW = ("resume", "overwrite", *OF_HOST, *OF_DEVICES)
+STEPS = 120  # if neither steps nor epochs are given
+PLAN = ("steps", "epochs")  # a run that is resumed may become longer
+ANEW = ("resume", "overwrite", *PLAN, *OF_HOST, *OF_DEVICES)
 
 
 def continued(config: Config) -> Config:
@@ -215,8 +220,10 @@ def continued(config: Config) -> Config:
     }
     if unknown := values.keys() - {field.name for field in dataclasses.fields(config)}:
         raise ConfigError(f"{file} is of another version: there is no flag {min(unknown)}")
-    if values.get("epochs"):
+    if values.get("epochs") is not None:
         values["steps"] = None  # older runs have the default of both
+    longer = {name: getattr(config, name) for name in PLAN}
+    values |= longer if any(value is not None for value in longer.values()) else {}
     for name in ("cache", "token_cache", "tasks"):
         value = values.get(name)
         values[name] = Path(value) if isinstance(value, str) else value
@@ -228,6 +235,13 @@ def continued(config: Config) -> Config:
     except FormError as error:
         raise ConfigError(f"{file}: {error}") from None
     return config
+
+
+def plan_of(flags: Mapping[str, Any]) -> str:
+    """Says how long a run of these flags is; older ones have a default of the steps in any case."""
+    if flags.get("epochs") is not None:
+        return f"{flags['epochs']} epochs"
+    return f"{flags.get('steps') or STEPS} steps"
 
 
 def check(config: Config) -> None:

@@ -22,7 +22,7 @@ import huge_pages  # noqa: F401 - before all else: it starts the process anew
 import jax
 import numpy as np
 import tyro
-from config import Config, ConfigError, as_json, check, check_output, continued
+from config import PLAN, Config, ConfigError, as_json, check, check_output, continued, plan_of
 from finishing import chosen_state, finish
 from held_out import HeldOutLoss
 from inputs import fingerprint
@@ -101,6 +101,8 @@ def train(
     bound = flags.pop("bound", training.bound)  # older runs do not have it
     if bound != training.bound:
         raise ConfigError(f"the run read {bound} of the data, which is now {training.bound}")
+    planned, plan = plan_of(flags), plan_of(as_json(config))
+    flags |= {name: getattr(config, name) for name in PLAN}
     if hosts.writes and not config.resume:
         check_output(config)
         if config.overwrite:
@@ -109,9 +111,12 @@ def train(
     hosts.exchange("folder", True)
     identity = training.identity(flags)
     keep = max(config.keep, config.average_last)
-    checkpoints = Checkpoints(output / "checkpoints", identity, keep=keep)
+    may = {"growing": ("steps",), "free": ("epochs",)}
+    checkpoints = Checkpoints(output / "checkpoints", identity, keep=keep, **may)
     if checkpoints.latest_step is not None:
         state = checkpoints.restore(state)
+    if hosts.writes and plan != planned:
+        write_json(file, {**flags, "bound": training.bound})
     start = int(state.step)
     before = read_log(output / "log.jsonl")
     log = RunLog(None)
@@ -133,6 +138,11 @@ def train(
         screen.say(f"  {line}")
     if start:
         screen.say(f"goes on after step {start}")
+    if plan != planned:
+        screen.say(
+            f"{plan} instead of {planned}: from step {start + 1} on, the learning rate follows the"
+            f" schedule of {steps} steps and is {np.asarray(training.schedule(start)):.2e} there"
+        )
 
     try:
         loop = Loop(config, hosts, training, measuring, checkpoints, log, screen)

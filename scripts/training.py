@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import optax
-from config import FREE, Config, ConfigError, as_json
+from config import FREE, STEPS, Config, ConfigError, as_json
 from evaluation_lines import evaluation_lines
 from inputs import fingerprint, open_tasks
 from jax import Array
@@ -39,8 +39,6 @@ from jaxembed.training import (
 )
 from jaxembed.training.step import StepFn
 from jaxembed.typing import ObjectiveFn, Params
-
-STEPS = 120  # if neither steps nor epochs are given
 
 HEALTHY = 256  # embeddings of a step or an evaluation whose health is measured
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,21 @@ class Checkpoints:
     """The checkpoints of one run.
 
     `identity` says what the state belongs to (model, loss, …). It is stored with every checkpoint,
-    and a checkpoint of another identity is refused. Of the checkpoints the last `keep` stay, and
+    and a checkpoint of another identity is refused; numbers named in `growing` may be greater now
+    than then, and what is in `free` may be anything. Of the checkpoints the last `keep` stay, and
     the one with the greatest metric. A save runs in the background; one that was cut off leaves the
     earlier ones as they are.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], *, keep: int = 2) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        *,
+        keep: int = 2,
+        growing: Collection[str] = (),
+        free: Collection[str] = (),
+    ) -> None:
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep),
@@ -43,6 +52,7 @@ class Checkpoints:
             ]
         )
         self._identity = dict(identity)
+        self._growing, self._free = growing, free
         _check_facts(folder)
         self._manager = ocp.CheckpointManager(
             folder.resolve(),
@@ -102,8 +112,16 @@ class Checkpoints:
             stored = self._manager.restore(step, args=arguments)["identity"]
             check_form(stored, {str: object}, "identity")
         for name in {**self._identity, **stored}:
+            if name in self._free:
+                continue
             theirs, ours = stored.get(name), self._identity.get(name)
-            if theirs != ours:
+            grows = name in self._growing and None not in (theirs, ours)
+            if grows and (theirs or 0) > (ours or 0):
+                raise CheckpointError(
+                    f"the run of {self._manager.directory.parent} has {theirs} {name}; it may be"
+                    f" resumed with more, not with {ours}"
+                )
+            if theirs != ours and not grows:
                 raise CheckpointError(
                     f"the checkpoint of step {step} in {self._manager.directory} has {name}"
                     f" {theirs!r}, this run {ours!r}; give the same, or another output"

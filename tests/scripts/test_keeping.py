@@ -99,6 +99,37 @@ def test_evaluations_make_checkpoints_where_one_is_chosen(train, data, flags, ma
     assert {int(folder.name) for folder in (output / "checkpoints").iterdir()} == made
 
 
+def longer(train, **flags):
+    """Trains for 2 steps, and resumes that run with 4."""
+    output = train(steps=2, evaluate=("none",), **flags)
+    from config import Config
+    from train import main
+
+    assert main(Config(resume=output, steps=4)) == 0
+    return output
+
+
+def test_a_run_that_is_made_longer_equals_one_that_was_from_the_start(train, capsys):
+    steady = {"decay": "constant", "warmup_share": 0.0, "dropout": True}
+    output = longer(train, **steady)
+    model = (output / "model/model.safetensors").read_bytes()
+    assert "4 steps instead of 2 steps: from step 3 on, the learn" in capsys.readouterr().out
+    assert json.loads((output / "config.json").read_text())["steps"] == 4
+    train(steps=4, evaluate=("none",), overwrite=True, **steady)
+    assert (output / "model/model.safetensors").read_bytes() == model
+
+
+def test_a_run_that_is_made_longer_has_the_schedule_of_the_longer_one(train):
+    output = longer(train, warmup_share=0.25, learning_rate=1.0)
+    rates = [record["learning_rate"] for record in records(output, "train")]
+    np.testing.assert_allclose(rates, [1, 0.5, 1 - 1 / 3, 1 / 3], rtol=1e-6)
+    from config import Config
+    from train import main
+
+    with pytest.raises(ValueError, match="has 4 steps; it may be resumed with more, not with 3"):
+        main(Config(resume=output, steps=3))
+
+
 def test_results_and_card_are_of_the_model_that_is_saved(train, data):
     output = train(
         evaluate=(f"triplet:{data / 'triplets.parquet'}",),

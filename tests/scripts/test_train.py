@@ -245,7 +245,8 @@ WRONG = [
     ({"token_cache": Path("/no/tokens")}, "/no/tokens holds no tokens of this model"),
     ({"cluster_column": "pos"}, "a column of int is needed for 'clusters'"),
     ({"resume": Path("/no/run")}, "/no/run holds no run"),
-    ({"resume": Path("/no/run"), "steps": 7}, "leave --steps away"),
+    ({"resume": Path("/no/run"), "batch_size": 7}, "leave --batch_size away"),
+    ({"resume": Path("/no/run"), "steps": 7}, "/no/run holds no run"),
 ]
 
 

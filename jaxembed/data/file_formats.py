@@ -112,6 +112,8 @@ def _header(file: Path, options: dict[str, Any]) -> list[str]:
     _check_width(file, names)
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
         raise DataError(f"{file}: two columns have the name {twice[0]!r}; rename one")
+    if row and len(names) == len(row) == 1 and 0 < names[0].count(";") == row[0].count(";"):
+        raise DataError(f"{file}: its columns are separated by ';'; separate them by ','")
     if row is not None and len(row) > len(names):
         raise DataError(
             f"{file}: the first row has {len(row)} fields for {len(names)} columns; quote fields"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxembed.data.errors import DataError
-from jaxembed.data.stream_formats import LINES, read_tables
+from jaxembed.data.stream_formats import LINES, dates_as_texts, read_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from datasets import Features
+    from datasets import Dataset, Features
 
 
 def json_features(files: Sequence[str]) -> Features | None:
@@ -38,6 +38,28 @@ def json_features(files: Sequence[str]) -> Features | None:
         if before and before != set(schema.names):
             return None  # files of other columns do not fit
     return Features.from_arrow_schema(schema)
+
+
+def with_dates_as_texts(dataset: Dataset, files: Sequence[str]) -> Dataset:
+    """Reads texts again that look like dates, such as "2020-02-02", as they stand in the files.
+
+    `datasets` has made timestamps of them. These columns are held in memory.
+    """
+    import pyarrow as pa
+    from datasets import Dataset, concatenate_datasets
+
+    names = dataset.column_names
+    dated = dates_as_texts(dataset.features.arrow_schema)
+    if not len(dated):
+        return dataset
+    try:
+        tables = [table for file in files for table in read_tables(file, 0, dated)]
+    except DataError:  # not of lines
+        return dataset
+    texts = Dataset(pa.concat_tables(tables))
+    rest = dataset.remove_columns(dated.names)
+    together = concatenate_datasets([rest, texts], axis=1) if rest.column_names else texts
+    return together.select_columns(names)
 
 
 def _joined(schema: pa.Schema, table: pa.Table, file: str, row: int) -> pa.Schema:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jaxembed.data.beir import beir_pairs, is_beir_folder
+from jaxembed.data.encodings import encoding_of
 from jaxembed.data.errors import DataError
 from jaxembed.data.file_formats import KINDS, MOST_COLUMNS, kind_of, opened_as_lists, reader_of
-from jaxembed.data.json_types import json_features
+from jaxembed.data.json_types import json_features, with_dates_as_texts
 from jaxembed.data.split_names import files_by_split
 from jaxembed.data.stream_formats import read_tables
 
@@ -135,17 +136,41 @@ def _open_files(files: Sequence[Path], split: str) -> Dataset:
         raise
     except Exception as error:  # whatever the reader of the format raises
         if len(files) == 1:
-            raise DataError(f"{files[0]}: cannot be read ({_reason(error)})") from error
-        for file in files:
-            _open_files([file], split)
-        raise DataError(f"{names[0]} and {names[-1]} do not fit ({_reason(error)})") from error
+            binary = kind_of(files[0]) in (".parquet", ".arrow")
+            reason = (not binary and encoding_of(files[0])) or _reason(error)
+            raise DataError(f"{files[0]}: cannot be read ({reason})") from error
+        features = [_open_files([file], split).features for file in files]
+        fault = _unlike(files, features) or f"do not fit ({_reason(error)})"
+        raise DataError(f"{names[0]} and {names[-1]} {fault}") from error
+
+
+def _unlike(files: Sequence[Path], features: Sequence[Mapping[str, Any]]) -> str | None:
+    """Says which column of a file is not as in the first one."""
+    for file, its in zip(files[1:], features[1:], strict=True):
+        for name in {**features[0], **its}:
+            kinds = [one.get(name) for one in (features[0], its)]
+            if kinds[0] != kinds[1]:
+                said = ["missing" if kind is None else _type_of(kind) for kind in kinds]
+                return (
+                    f"differ: column {name!r} is {said[0]} in {files[0].name} and {said[1]} in"
+                    f" {file.name}; write all files with the same columns"
+                )
+    return None
+
+
+def _type_of(feature: Any) -> str:
+    from datasets import Features
+
+    return str(Features({"": feature}).arrow_schema.field(0).type)
 
 
 def _load_files(reader: str, split: str, names: list[str], options: dict[str, Any]) -> Dataset:
     # Escaped, as brackets in a name are else a pattern
     files = {_stem(split): [glob.escape(name) for name in names]}
     try:
-        return _load(reader, split, data_files=files, **options)
+        dataset = _load(reader, split, data_files=files, **options)
+        whole = reader == "json" and split == _stem(split)
+        return with_dates_as_texts(dataset, names) if whole else dataset
     except Exception:
         # The first lines of JSON say what types there are; later ones may have others
         features = json_features(names) if reader == "json" else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from jaxembed.data.arrow_types import is_text, plain, plain_table
+from jaxembed.data.arrow_types import is_list, is_text, plain, plain_table
 from jaxembed.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -155,6 +155,10 @@ def _parsed(lines: bytes, schema: pa.Schema | None, file: str, row: int) -> pa.T
     try:
         try:
             table = read_json(pa.BufferReader(lines), whole, options)
+            if schema is None and len(texts := dates_as_texts(table.schema)):
+                options = ParseOptions(explicit_schema=texts, unexpected_field_behavior="infer")
+                again = read_json(pa.BufferReader(lines), whole, options)
+                table = again.select(table.column_names)
         except pa.ArrowInvalid:  # of other types than the first file: _fitted takes what it can
             if schema is None:
                 raise
@@ -170,8 +174,27 @@ def _parsed(lines: bytes, schema: pa.Schema | None, file: str, row: int) -> pa.T
             reason, number = "it is empty", str(at)
             break
     place = f"line {row + int(number) + 1}" if number else f"line {row + 1} or a later one"
-    remedy = "values of one type" if "changed from" in reason else "one object a line"
+    mixed = "changed from" in reason and "Column()" not in reason  # which is the row itself
+    remedy = "values of one type" if mixed else "one object a line"
     raise DataError(f"{file}: {place} cannot be read ({reason}); write {remedy}")
+
+
+def dates_as_texts(schema: pa.Schema) -> pa.Schema:
+    """Returns the columns where the reader of JSON has taken texts for dates, as texts."""
+    import pyarrow as pa
+
+    def texts(kind: pa.DataType) -> pa.DataType:
+        if pa.types.is_timestamp(kind):
+            return pa.string()
+        if is_list(kind):
+            return pa.list_(texts(kind.value_type))
+        if pa.types.is_struct(kind):
+            return pa.struct([(part.name, texts(part.type)) for part in kind])
+        return kind
+
+    return pa.schema(
+        [(field.name, texts(field.type)) for field in schema if texts(field.type) != field.type]
+    )
 
 
 def _fitted(table: pa.Table, schema: pa.Schema, file: str) -> pa.Table:

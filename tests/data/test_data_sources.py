@@ -8,6 +8,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from jaxembed.data import DataError, open_dataset, wordnet_gloss_retrieval
+from jaxembed.data.encodings import encoding_of
 
 # datasets leaves the closing of CSV files to the garbage collector.
 pytestmark = [
@@ -257,10 +258,58 @@ def test_files_of_two_kinds_are_refused(tmp_path):
 def test_files_that_do_not_fit_are_named(tmp_path):
     for name, column in (("a.jsonl", "query"), ("b.jsonl", "question")):
         (tmp_path / name).write_text(json.dumps({column: "x"}))
-    with pytest.raises(DataError, match=r"a.jsonl and .*b.jsonl do not fit"):
+    with pytest.raises(DataError, match=r"b.jsonl differ: column 'query' is string in a.jsonl"):
         open_dataset([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
 
 
 def test_a_streamed_data_set_is_refused():
     with pytest.raises(DataError, match="load it without streaming=True"):
         open_dataset(Dataset.from_list(ROWS).to_iterable_dataset())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [("utf-16", "it is UTF-16; save"), ("latin-1", r"line 3 is no UTF-8, at b'Caf.*'; save")],
+)
+def test_a_file_in_another_encoding_is_named(tmp_path, suffix, encoding, message):
+    path = tmp_path / f"rows{suffix}"
+    between = {".csv": "{},{}\n", ".tsv": "{}\t{}\n", ".jsonl": '{{"query": "{}", "b": "{}"}}\n'}
+    lines = [between[suffix].format(*row) for row in (("query", "b"), ("x", "y"), ("Café", "z"))]
+    path.write_bytes("".join(lines).encode(encoding))
+    if (suffix, encoding) == (".jsonl", "latin-1"):  # which its reader does not see
+        assert encoding_of(path) == "line 3 is no UTF-8, at b'Caf\\xe9'; save the file as UTF-8"
+        return
+    with pytest.raises(
+        DataError, match=rf"rows{suffix}: cannot be read \({message} the file as UTF"
+    ):
+        open_dataset(path)
+
+
+def test_files_with_other_columns_are_told_apart(tmp_path):
+    rows = {"query": ["a"], "positive": ["b"]}
+    pq.write_table(pa.table(rows), tmp_path / "0.parquet")
+    pq.write_table(pa.table({**rows, "note": ["c"]}), tmp_path / "1.parquet")
+    with pytest.raises(DataError, match=r"'note' is missing in 0.parquet and string in 1.parquet;"):
+        open_dataset(tmp_path)
+    pq.write_table(pa.table({**rows, "note": pa.nulls(1)}), tmp_path / "0.parquet")
+    with pytest.raises(DataError, match=r"'note' is null in 0.parquet and string in 1.parquet; wr"):
+        open_dataset(tmp_path)
+
+
+def test_texts_that_look_like_dates_are_texts(tmp_path):
+    rows = [
+        {"query": "when", "positive": "2020-02-02", "other": ["2020-02-02 10:00:00"], "n": 1},
+        {"query": "when", "positive": "2020-02-03", "other": ["2021-02-02"], "n": 2},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert open_dataset(path).to_list() == rows
+    path.write_text("".join(json.dumps({"date": row["positive"]}) + "\n" for row in rows))
+    assert open_dataset(path)["date"][:] == ["2020-02-02", "2020-02-03"]
+
+
+def test_columns_between_semicolons_are_told(tmp_path):
+    (tmp_path / "rows.csv").write_text("query;positive\na;b\n")
+    with pytest.raises(DataError, match=r"its columns are separated by ';'; separate them by ','"):
+        open_dataset(tmp_path / "rows.csv")

@@ -518,6 +518,13 @@ def test_the_row_of_a_bad_value_is_named(tmp_path, case):
     assert str(error.value).startswith(f"{tmp_path}/1.parquet, row 6: {message}")
 
 
+def test_texts_of_a_stream_that_look_like_dates_are_texts(tmp_path):
+    lines = [json.dumps({"query": "when", "reply": f"2020-02-{day:02}"}) for day in range(1, 20)]
+    (tmp_path / "0.jsonl").write_text("\n".join([*lines, '{"query": "how", "reply": "so"}']))
+    rows = bind_stream(Stream(tmp_path, window=4, shuffle=False), Roles(("left", "right")))
+    assert rows.texts("right", range(20))[-2:] == ["2020-02-19", "so"]
+
+
 def test_a_text_that_is_no_utf8_is_named(tmp_path):
     row = '{"query": "a", "reply": "%s"}'
     lines = [row % "b"] * 1010 + [row % "café"]

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
+
+from jaxembed.evaluators.similarity import PAIRED_SIMILARITIES
+from jaxembed.search import SIMILARITIES, Similarity, check_similarity
 
 DOCUMENT_NAMES = ("document", "passage")
 
@@ -79,13 +84,13 @@ class MtebEncoder:
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Computes the similarities of all pairs `[n m]`."""
-        left, right = self._prepared(embeddings1), self._prepared(embeddings2)
-        return self._as(embeddings1, left @ right.T)
+        compare = SIMILARITIES[self._compared]
+        return self._as(embeddings1, compare(rows_of(embeddings1), rows_of(embeddings2)))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Computes the similarity of each pair `[n]`."""
-        left, right = self._prepared(embeddings1), self._prepared(embeddings2)
-        return self._as(embeddings1, np.sum(left * right, axis=1))
+        compare = PAIRED_SIMILARITIES[self._compared]
+        return self._as(embeddings1, compare(rows_of(embeddings1), rows_of(embeddings2)))
 
     @property
     def mteb_model_meta(self) -> Any:
@@ -105,7 +110,7 @@ class MtebEncoder:
             revision=self.revision,
             embed_dim=self.encoder.dimension,
             framework=[],
-            similarity_fn_name="dot" if self.encoder.similarity == "dot" else "cosine",
+            similarity_fn_name=self._compared,
             **unknown,
         )
 
@@ -121,14 +126,19 @@ class MtebEncoder:
         found = [name for name in (*names, *roles) if name in self.encoder.prompts]
         return self.encoder.prompts[found[0]] if found else None
 
-    def _prepared(self, embeddings: Any) -> np.ndarray:
-        x = np.asarray(embeddings, np.float32)
-        x = x[None] if x.ndim == 1 else x
-        if self.encoder.similarity == "dot":
-            return x
-        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    @property
+    def _compared(self) -> Similarity:
+        similarity: Any = self.encoder.similarity
+        check_similarity(similarity)
+        return similarity
 
     @staticmethod
     def _as(like: Any, values: np.ndarray) -> Any:
         """Returns a tensor where the other library gave one."""
+        values = np.asarray(values)
         return values if isinstance(like, np.ndarray) else like.new_tensor(values)
+
+
+def rows_of(embeddings: Any) -> Array:
+    """Returns embeddings `[n d]`, or one of them, as float32 rows."""
+    return jnp.atleast_2d(jnp.asarray(np.asarray(embeddings, np.float32)))

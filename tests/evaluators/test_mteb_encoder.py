@@ -1,5 +1,6 @@
 """The encoder as mteb calls it: batches of dicts, prompts by task and role, similarities."""
 
+import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -80,6 +81,21 @@ def test_similarities_are_cosines(encoder):
     np.testing.assert_allclose(model.similarity(x, x), np.eye(2), atol=1e-7)
     np.testing.assert_allclose(model.similarity_pairwise(x, x[::-1]), [0, 0], atol=1e-7)
     np.testing.assert_allclose(model.similarity(x[0], x), [[1, 0]], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "expected"),
+    [
+        ("dot", [[9.0, 0.0], [0.0, 4.0]]),
+        ("euclidean", [[0.0, -(13**0.5)], [-(13**0.5), 0.0]]),
+        ("manhattan", [[0.0, -5.0], [-5.0, 0.0]]),
+    ],
+)
+def test_the_models_own_similarity_compares(encoder, similarity, expected):
+    model = MtebEncoder(dataclasses.replace(encoder, similarity=similarity))
+    x = np.array([[3.0, 0.0], [0.0, 2.0]], np.float32)
+    np.testing.assert_allclose(model.similarity(x, x), expected, atol=2e-3)
+    np.testing.assert_allclose(model.similarity_pairwise(x, x[::-1]), [expected[0][1]] * 2)
 
 
 def test_results_are_filed_under_the_folder_of_the_model(encoder):

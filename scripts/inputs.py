@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -172,12 +172,24 @@ def open_held_out(config: Config, tasks: Tasks, dataset: Any, columns: Any) -> T
     )
     shards = task.make.shards
     held_out = open_one(config, tasks.networks, task.objective, dataset, None, shards)
+    for role in {**held_out.rows.words, **task.rows.words}:
+        ours, theirs = (each.words.get(role, ()) for each in (task.rows, held_out.rows))
+        if ours != theirs:
+            raise ConfigError(
+                f"{role} are words, numbered in their order, but held-out rows have"
+                f" {few(theirs)} where the rows of the training have {few(ours)}; number the"
+                " classes in both, or hold out rows of the same classes"
+            )
     if held_out.rows.words != task.rows.words:
         raise ConfigError(
             f"held-out rows have the labels {held_out.rows.words}, those that are trained on"
             f" {task.rows.words}; number them alike"
         )
     return Tasks(tasks.networks, {"": held_out})
+
+
+def few(words: Sequence[str]) -> str:
+    return ", ".join(words[:4]) + (", …" if len(words) > 4 else "") or "numbers"
 
 
 def open_source(config: Config) -> tuple[Any, dict[str, tuple[int, float]] | None]:

@@ -173,6 +173,20 @@ def test_wrong_files_are_refused_before_anything_is_written(train, data, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def test_classes_that_are_words_must_be_those_of_the_training(loss, data, tmp_path):
+    rows = open_dataset(data / "few.parquet")
+    files = {}
+    for name, words in {"train": "abc", "same": "cabba", "other": "bcd"}.items():
+        labels = [words[row % len(words)] for row in range(len(rows))]
+        files[name] = tmp_path / f"{name}.parquet"
+        rows.add_column("label", labels).to_parquet(files[name])
+    flags = {"data": (str(files["train"]),), "columns": ("query", "positive", "label")}
+    flags["loss"] = ("softmax",)
+    assert loss(files["same"], **flags) > 0
+    with pytest.raises(ValueError, match=r"held-out rows have b, c, d where .* have a, b, c; numb"):
+        loss(files["other"], **flags)
+
+
 def test_a_model_alone_has_no_loss(monkeypatch, data):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     from suites import open_suite

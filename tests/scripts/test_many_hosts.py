@@ -107,6 +107,19 @@ def test_more_processes_train_as_one(folder, alone, hosts, devices, more):
     assert 0 < min(counted) <= max(counted) < 1
 
 
+@pytest.mark.exhaustive
+def test_processes_compute_one_loss_on_held_out_rows(folder):
+    more = ("--evaluate", f"loss:{folder / 'pairs.parquet'}", "--steps", "1", "--keep", "1")
+    measured = []
+    for hosts in (1, 2):
+        results = finish(start(flags(folder, f"held-out-{hosts}", *more), hosts=hosts))
+        assert [status for status, *_ in results] == [0] * hosts, results
+        measured.append(records(folder, f"held-out-{hosts}", "evaluation"))
+    assert [record["loss"] for record in measured[0]] == pytest.approx(
+        [record["loss"] for record in measured[1]], rel=1e-5
+    )
+
+
 def test_two_processes_train_as_one_and_host_0_speaks_for_both(folder, alone, pair):
     assert_same(folder, pair, alone)
 

@@ -24,7 +24,14 @@ from jaxembed.training.roofline import Chip, Roofline, roofline
 GIB = 2**30
 SAMPLE = 256  # rows of data that are read, at most, to know the shapes of a batch
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
-TOO_MUCH = re.compile(r"Used ([\d.]+)([MG]) of ([\d.]+)([MG]) hbm")
+UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+NUMBER = r"([\d.]+)([BKMGT]?)"
+TOO_MUCH = (  # what compilers say, with what is needed and, most of them, what there is
+    re.compile(rf"Used {NUMBER} of {NUMBER} hbm"),
+    re.compile(rf"\({NUMBER}\) exceeds available HBM \({NUMBER}\)"),
+    re.compile(rf"[Oo]ut of memory (?:while trying to allocate|allocating) {NUMBER}"),
+    re.compile(r"[Oo]ut of memory (?:on HBM|in memory space hbm|on device)|RESOURCE_EXHAUSTED"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,10 @@ def open_abstract(
     few = dataclasses.replace(config, batch_size=sample, split_lengths=False)
     training = open_training(few, mesh, shards=Shards.all(parts))
     tokenizer = training.encoder.tokenizer
+    if tokens is not None and tokens > tokenizer.max_length:
+        raise ConfigError(
+            f"--tokens is at most the {tokenizer.max_length} that the model reads; got {tokens}"
+        )
     tokens = tokens or tokenizer.width(min(max(config.buckets), tokenizer.max_length))
     factor, rows = config.batch_size // sample, batch_sharding(mesh)
 
@@ -100,11 +111,10 @@ def compile_plan(
     try:
         cost = program_cost(lower_step(training, batch).compile())
     except jax.errors.JaxRuntimeError as error:
-        found = TOO_MUCH.search(str(error))
-        if found is None:
+        sizes = sizes_beyond_memory(str(error))
+        if sizes is None:
             raise
-        sizes = zip(found.groups()[::2], found.groups()[1::2], strict=True)
-        needed, limit = (float(n) * (GIB if unit == "G" else 2**20) for n, unit in sizes)
+        needed, limit = (*sizes, *(sum(kept.values()), limit)[len(sizes) :])
     else:
         needed, least = cost.memory_bytes, roofline(cost, chip) if chip else None
         loss_bytes = bytes_of_loss(training, batch)
@@ -120,6 +130,24 @@ def compile_plan(
         least=least,
         seconds_to_compile=time.perf_counter() - begin,
     )
+
+
+def sizes_beyond_memory(message: str) -> tuple[float, ...] | None:
+    """Returns the bytes needed and available, as far as a message of the compiler names them.
+
+    None: it is about something else, such as the small memories inside of a core.
+
+    >>> sizes_beyond_memory("RESOURCE_EXHAUSTED: Used 1.5K of 1.0K hbm.")
+    (1536.0, 1024.0)
+    >>> sizes_beyond_memory("Ran out of memory in memory space vmem. Used 2M of 1M vmem.")
+    """
+    if re.search("memory space (?!hbm)", message):
+        return None
+    for pattern in TOO_MUCH:
+        if found := pattern.search(message):
+            sizes = zip(found.groups()[::2], found.groups()[1::2], strict=True)
+            return tuple(float(number) * UNITS[unit] for number, unit in sizes)
+    return None
 
 
 def sample_size(batch_size: int, parts: int) -> int:

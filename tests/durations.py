@@ -11,6 +11,7 @@ time includes the processes that a test starts and waits for, and no other work 
 """
 
 import json
+import os
 import resource
 import sys
 from collections import Counter
@@ -145,4 +146,8 @@ def store() -> None:
 
 
 if __name__ == "__main__":
-    {"report": report, "store": store}[sys.argv[1]]()
+    try:
+        {"report": report, "store": store}[sys.argv[1]]()
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on, as in `report | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

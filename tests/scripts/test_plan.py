@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import pytest
 import tyro
 
@@ -70,6 +71,7 @@ def test_a_plan_for_tpus_says_how_fast_they_could_be(tmp_path):
         (("--batch-size", "9"), "batch_size 9 is no multiple of 2 devices"),
         (("--fsdp", "3"), "fsdp 3 times tensor 1 must divide the number of devices, 2"),
         (("--topology", "v5e:2x2", "--libtpu", "/no/such"), "no libtpu in /no/such"),
+        (("--tokens", "1000000000"), "that the model reads; got 1000000000"),
     ],
 )
 def test_wrong_flags_are_refused(monkeypatch, flags, message):
@@ -79,6 +81,57 @@ def test_wrong_flags_are_refused(monkeypatch, flags, message):
     with pytest.raises(ValueError, match=re.escape(message)) as refusal:
         main(tyro.cli(PlanConfig, args=[*USUAL, *flags]))
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "needed", "available"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space"
+            " hbm. Used 21.95G of 15.48G hbm. Exceeded hbm capacity by 6.47G.",
+            "21.950 GiB",
+            "15.480 GiB",
+        ),
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO"
+            " temporaries (15.86G) exceeds available HBM (15.75G).",
+            "15.860 GiB",
+            "15.750 GiB",
+        ),
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 2147483648 bytes.", "2.000 GiB", ""),
+        ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 3.5GiB.", "3.500 GiB", ""),
+        ("RESOURCE_EXHAUSTED: failed to allocate request for 1.00MiB", "", ""),
+    ],
+)
+def test_every_message_about_the_memory_means_that_it_does_not_fit(
+    monkeypatch, capsys, message, needed, available
+):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import planning
+    from plan import PlanConfig, main
+
+    def gives_up(*_):
+        raise jax.errors.JaxRuntimeError(message)
+
+    monkeypatch.setattr(planning, "lower_step", gives_up)
+    flags = ["--batch-size", "8", "--tokens", "16"]
+    assert main(tyro.cli(PlanConfig, args=[*USUAL, *flags])) == 1
+    printed = capsys.readouterr().out
+    assert "does not fit" in printed
+    assert "parameters" in printed
+    for size in (needed, available):
+        assert size in printed
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["INTERNAL: no such thing", "Ran out of memory in memory space vmem. Used 2M of 1M vmem."],
+)
+def test_other_messages_are_not_about_the_memory(monkeypatch, message):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from planning import sizes_beyond_memory
+
+    assert sizes_beyond_memory(message) is None
 
 
 def test_wrong_flags_are_one_line():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -61,6 +61,21 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) 
     hints = get_type_hints(function, include_extras=True)
     parameters = inspect.signature(function).parameters
     _check({name: arguments[name] for name in parameters if name in arguments}, hints)
+
+
+def check_keywords(
+    called: str, keywords: Iterable[str], function: Callable[..., Any], *, besides: Collection[str]
+) -> None:
+    """Refuses keywords that are passed on to a function which lacks them.
+
+    Raises:
+        TypeError: naming the first of them, `called`, which the user called, and what there is.
+    """
+    known = [name for name in inspect.signature(function).parameters if name not in besides]
+    if unknown := [name for name in keywords if name not in known]:
+        raise TypeError(
+            f"{called}() takes no {unknown[0]!r}; further options are {', '.join(sorted(known))}"
+        )
 
 
 def _check(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
@@ -112,7 +127,8 @@ def _plain(value: Any) -> Any:
 
 
 def _must_be(name: str, kind: type, value: Any) -> str:
-    word = WORDS.get(kind) or f"a {kind.__name__}"
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    word = WORDS.get(kind) or f"{article} {kind.__name__}"
     shown = repr(value)
     came = f"{type(value).__name__} {shown if len(shown) <= 60 else shown[:60] + '…'}"
-    return f"{name} must be {word.replace('a E', 'an E')}; got {came}"
+    return f"{name} must be {word}; got {came}"

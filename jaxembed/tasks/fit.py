@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,11 +14,21 @@ from rich.progress import track
 from jaxembed.data import DataError, Shards, Stream, load_batches, open_dataset
 from jaxembed.encoders import Decoder, Encoder, tied_decoder
 from jaxembed.objectives import as_sum
-from jaxembed.settings import Count, NotNegative, Positive, Seed, Share, check_arguments
+from jaxembed.settings import (
+    Count,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    check_arguments,
+    check_keywords,
+)
 from jaxembed.tasks.networks import Networks
 from jaxembed.tasks.task import open_task
 from jaxembed.tasks.together import Tasks
 from jaxembed.training import adamw, build_train_step, create_state, make_mesh, warmup_schedule
+
+OWN = ("networks", "objective", "dataset", "shards")  # of open_task, which fit gives it
 
 
 def fit(
@@ -66,6 +77,7 @@ def fit(
     Raises:
         ValueError: data, loss and networks that do not go together, before the first step; a loss
             that is no longer finite.
+        TypeError: a keyword that there is not.
 
     >>> import jaxembed
     >>> encoder = jaxembed.load("all-MiniLM-L6-v2", n_layers=1)
@@ -75,6 +87,7 @@ def fit(
     (1, 384)
     """
     check_arguments(fit, locals())
+    check_keywords("fit", options, open_task, besides=(*OWN, *inspect.signature(fit).parameters))
     by_task = loss if isinstance(loss, Mapping) else {"": loss}
     data_of = data if isinstance(loss, Mapping) else {"": data}
     if not isinstance(data_of, Mapping) or by_task.keys() != data_of.keys():

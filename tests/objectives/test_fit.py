@@ -39,6 +39,14 @@ def test_wrong_numbers_are_refused_by_name(encoder, arguments, message):
     assert message in str(refusal.value)
 
 
+def test_what_fit_does_not_take_is_named(encoder):
+    with pytest.raises(ValueError, match="encoder must be an Encoder; got NoneType None"):
+        jaxembed.fit(None, "cosent", PAIRS)  # pyright: ignore[reportArgumentType]
+    for keyword in ("batchsize", "shards", "networks"):
+        with pytest.raises(TypeError, match=rf"fit\(\) takes no '{keyword}'; further opt"):
+            partial(jaxembed.fit, **{keyword: 3})(encoder, "cosent", PAIRS)
+
+
 @pytest.mark.parametrize("loss", [None, 3, [], print, [print], ["cosent", None]])
 def test_what_is_no_loss_is_refused(encoder, loss):
     with pytest.raises(ValueError, match="a loss must be a name such as 'cosent', an Objective"):

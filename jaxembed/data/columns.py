@@ -88,7 +88,7 @@ def bind_columns(
     of_roles = chosen | tied
     in_order = [role for role in (*text_roles, *roles.labels, "negatives") if role in of_roles]
     bound = {role: tuple(table.only(name) for name in of_roles[role]) for role in in_order}
-    bound, dropped = one_text_a_row(bound, text_roles)
+    bound, dropped = one_text_a_row(bound, text_roles, null=drop_incomplete)
     labels = {role: kind for role, kind in roles.labels.items() if role in bound}
     if drop_incomplete:
         bound, incomplete = only_complete(bound, text_roles, tuple(labels))
@@ -104,6 +104,9 @@ def bind_columns(
         bound[role] = (column,)
         check_labels(role, column, kind)
     max_negatives = sum(check_negatives(column) for column in bound.get("negatives", ()))
+    if bound.get("negatives") and not max_negatives:
+        named = listed([column.column_names[0] for column in bound["negatives"]])
+        raise DataError(f"{named} has no negatives in any row; leave the negatives away")
     used = {name for names in chosen.values() for name in names}
     unused = tuple(name for name in table.names if name not in used)
     return Rows(

@@ -20,14 +20,14 @@ INCOMPLETE = "without a text or label that it needs"
 
 
 def one_text_a_row(
-    columns: Mapping[str, tuple[Dataset, ...]], text_roles: Sequence[str]
+    columns: Mapping[str, tuple[Dataset, ...]], text_roles: Sequence[str], *, null: bool = False
 ) -> tuple[Bound, dict[str, int]]:
     """Gives each text of a column of lists a row of its own, beside which the others are repeated.
 
     Returns the columns, and the number of rows that are gone as their list was empty.
 
     Raises:
-        DataError: several text columns have lists.
+        DataError: several text columns have lists, or a list has a null, unless `null` allows it.
     """
     import pyarrow.compute as pc
     from datasets import Dataset
@@ -48,7 +48,14 @@ def one_text_a_row(
     lists = take(column, range(len(column)))
     lengths = pc.call_function("list_value_length", [lists]).fill_null(0).to_numpy()
     repeated = np.repeat(np.arange(len(lengths)), lengths)
-    texts = table({column.column_names[0]: pc.call_function("list_flatten", [lists])})
+    flat = pc.call_function("list_flatten", [lists])
+    if flat.null_count and not null:
+        row = repeated[flat.is_null().index(True).as_py()]
+        raise DataError(
+            f"column {column.column_names[0]!r} has nothing (null) in the list of row {row};"
+            f" {role!r} needs texts"
+        )
+    texts = table({column.column_names[0]: flat})
     made: Bound = {name: tuple(x.select(repeated) for x in its) for name, its in columns.items()}
     made[role] = (Dataset(texts).with_format("arrow"),)
     empty = int((lengths == 0).sum())

@@ -110,10 +110,14 @@ def check_negatives(column: Dataset) -> int:
 
     Returns how many negatives a row can have of it.
     """
+    import pyarrow as pa
+
     if is_text(type_of(column)):
         for start, values in _chunks(column):
             _check_utf8(column, start, values)
         return 1
+    if pa.types.is_null(element_type(column)):
+        return 0  # every list is empty
     if not is_text(element_type(column)):
         raise DataError(f"{_name(column)} must hold texts for 'negatives'; {_found(column, str)}")
     for start, values in _chunks(column):

@@ -1,10 +1,12 @@
 """A column plays a role by its name or because there is no other; else the data is refused."""
 
+import json
+
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from jaxembed.data import DataError, bind_columns
+from jaxembed.data import DataError, bind_columns, open_dataset
 from jaxembed.objectives import REGISTRY
 from jaxembed.typing import Roles
 
@@ -149,3 +151,26 @@ def test_rows_of_a_label_are_dropped_and_counted(labels, drop, left, words):
         bind_columns(data, CLASSIFIED, drop_labels=sorted({str(label) for label in labels}))
     with pytest.raises(DataError, match="no labels of which"):
         bind_columns(data, RANKED, "left,right", drop_labels=["9"])
+
+
+@pytest.mark.parametrize("empty", [[], None])
+def test_negatives_that_no_row_has_are_told(tmp_path, empty):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"query": "a", "pos": ["b"], "neg": empty}) + "\n")
+    roles = Roles(("anchors", "positives"), negatives=True)
+    assert bind_columns(open_dataset(file), roles).max_negatives == 0
+    with pytest.raises(DataError, match="neg has no negatives in any row; leave the negatives"):
+        bind_columns(open_dataset(file), roles, "query,pos,neg")
+
+
+def test_a_null_among_the_texts_of_a_row_is_named_by_that_row():
+    rows = {"query": ["a", "b", "c"], "pos": [["d", "e"], ["f", "g"], ["h", None]]}
+    with pytest.raises(DataError, match=r"column 'pos' has nothing \(null\) in the list of row 2;"):
+        bind_columns(Dataset.from_dict(rows), Roles(("anchors", "positives")), "query,pos")
+    kept = bind_columns(
+        Dataset.from_dict(rows),
+        Roles(("anchors", "positives")),
+        "query,pos",
+        drop_incomplete=True,
+    )
+    assert kept.texts("positives", range(len(kept))) == ["d", "e", "f", "g", "h"]

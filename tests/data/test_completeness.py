@@ -43,7 +43,7 @@ def test_two_columns_of_lists_are_refused():
 
 def test_a_null_in_a_list_of_positives_is_named():
     data = Dataset.from_dict({"query": ["a", "b"], "positive": [["x"], ["y", None]]})
-    with pytest.raises(DataError, match=r"'positive' has nothing \(null\) in row 2"):
+    with pytest.raises(DataError, match=r"'positive' has nothing \(null\) in the list of row 1;"):
         bind_columns(data, ROLES)
 
 

@@ -102,9 +102,12 @@ def check_encodes(folder: Path, layout: Layout) -> None:
     """
     kind = _model_type(folder) or (None if layout.pools() else _of_config(folder, layout))
     if kind or not (layout.pools() or layout.others is None):
+        remedy = "to take its transformer as an encoder, choose the pooling, such as pooling='mean'"
+        if layout.others:
+            remedy = "name one in modules.json, or remove the modules behind the transformer there"
         raise EncoderError(
-            f"{folder} is {kind or 'no text encoder'}: no Pooling makes vectors of texts here; to"
-            " take its transformer as an encoder, choose the pooling, such as pooling='mean'"
+            f"{folder} is {kind or 'no text encoder'}: no Pooling makes vectors of texts here;"
+            f" {remedy}"
         )
 
 
@@ -135,7 +138,8 @@ def _check_package(folder: Path, package: str, kind: str, published_type: str) -
         raise _not_supported(folder, published_type, MULTI)
     if known not in ("sentence_transformers", "") or (known == "" and kind not in FIRST):
         raise EncoderError(
-            f"{folder}: the module {published_type} is code of the model's own, which is never run"
+            f"{folder}: the module {published_type!r} is code of the model's own, which is never"
+            " run"
         )
 
 

@@ -166,6 +166,8 @@ def load_tokenizer(
     if max_length is not None and not 2 <= max_length <= limit:
         raise EncoderError(f"max_seq_length must lie between 2 and {limit}; got {max_length}")
     length = int(max_length or min(published, limit))
+    if length < 2:
+        raise EncoderError(f"{folder}: a limit of {length} token leaves none of a text; raise it")
     tokenizer.model_max_length = length
     return TextTokenizer(
         tokenizer,

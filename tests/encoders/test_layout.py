@@ -126,6 +126,14 @@ def test_a_folder_without_a_pooling_says_what_it_is(folder, listing, files, what
     assert pooled.dimension == 32
 
 
+@pytest.mark.parametrize("kept", [(0, 2), (0, 3), (0, 2, 3)])
+def test_modules_that_no_pooling_stands_before_are_refused_with_another_remedy(
+    folder, listing, kept
+):
+    write(folder, [listing[index] for index in kept])
+    refused(folder, r"is no text encoder: no Pooling .*; name one in modules\.json, or remove")
+
+
 def test_a_bare_cross_encoder_is_named_and_a_bare_language_model_pooled(folder):
     (folder / "modules.json").unlink()
     edit(folder / "config.json", architectures=["BertForSequenceClassification"])

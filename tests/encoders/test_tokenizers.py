@@ -212,6 +212,19 @@ def test_limits_are_refused_by_file_and_key(folder, changes, message):
     refused(folder, rf"sentence_bert_config\.json: .*{message}")
 
 
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+    ],
+)
+def test_a_limit_that_leaves_nothing_of_a_text_is_refused(folder, name, key):
+    (folder / "sentence_bert_config.json").unlink(missing_ok=True)
+    edit(folder / name, **{key: 1})
+    refused(folder, "a limit of 1 token leaves none of a text; raise it")
+
+
 # Files -------------------------------------------------------------------------------------------
 
 

@@ -176,6 +176,7 @@ OF_A_TASK = (
         "split",
         "columns",
         "hard_negatives",
+        "negatives_per_row",
         "drop_incomplete",
         "drop_label",
         "prompts",

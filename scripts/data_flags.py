@@ -34,6 +34,8 @@ class DataFlags:
     or of well-known ones, or all that there are."""
     hard_negatives: bool = False
     """Also uses the columns of negatives that the data has."""
+    negatives_per_row: Count | None = None
+    """Of the negatives of a row that are used, so many are drawn anew in each step; all if None."""
     drop_incomplete: bool = False
     """Leaves out rows without a text or label that they need, and says how many; else they are an
     error."""

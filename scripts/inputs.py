@@ -143,6 +143,7 @@ def open_one(
         use_negatives=config.hard_negatives,
         drop_incomplete=config.drop_incomplete,
         drop_labels=config.drop_label,
+        negatives_per_row=config.negatives_per_row,
         batch_size=config.batch_size,
         batch_plan=config.batch_plan,
         pos_neg_ratio=config.pos_neg_ratio,

@@ -12,6 +12,7 @@ from jaxembed.data.label_plans import group_by_label_plan
 from jaxembed.data.lengths import blocks_of, count_tokens, split_by_length
 from jaxembed.data.loader import load_batches
 from jaxembed.data.mixed_plans import MixedPlan, MixedRows, WeightedPlan
+from jaxembed.data.negative_draws import draw_negatives
 from jaxembed.data.noise import delete_words
 from jaxembed.data.pair_plans import contrastive_tension_plan
 from jaxembed.data.plans import BatchPlan, no_duplicates_plan, plain_plan
@@ -47,6 +48,7 @@ __all__ = [
     "count_tokens",
     "data_facts",
     "delete_words",
+    "draw_negatives",
     "group_by_label_plan",
     "load_batches",
     "make_batch",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Tokenize = Callable[[list[str], str], Mapping[str, np.ndarray]]
 Damage = Callable[[list[str], np.ndarray], list[str]]
+Draw = Callable[[Sequence[list[str]], np.ndarray], list[list[str]]]
 
 
 def make_batch(
@@ -25,12 +26,15 @@ def make_batch(
     *,
     networks: Mapping[str, Sequence[str]] | None = None,
     damage: Damage | None = None,
+    draw: Draw | None = None,
+    negatives_per_row: int | None = None,
 ) -> dict[str, Any]:
     """Reads, tokenizes and hashes the rows of `indices`, int64 `[n]`, where -1 is padding.
 
     Indices `[n 2]` say the row of the first text and that of the second apart; labels are the
     first's. `networks` are those that read texts by tokens of their own: name -> roles.
-    `damage(texts, row numbers)` makes the texts of noisy roles.
+    `damage(texts, row numbers)` makes the texts of noisy roles. `draw(negatives, row numbers)`
+    returns `negatives_per_row` of each row's negatives, or fewer; all are taken if it is None.
 
     A batch has, in NumPy:
         each text role: the entries of `tokenize(texts, role)`, `[n t]`
@@ -81,15 +85,17 @@ def make_batch(
             "negatives",
             *(f"{name}_negatives" for name, its in (networks or {}).items() if "negatives" in its),
         ]
-        batch |= _negatives(rows, roles, filled, tokenize, names)
+        lists, k = rows.negatives(filled), rows.max_negatives
+        if draw is not None and negatives_per_row is not None:
+            lists, k = draw(lists, filled), negatives_per_row
+        batch |= _negatives(lists, k, roles, tokenize, names)
     return batch
 
 
 def _negatives(
-    rows: Rows, roles: Roles, indices: np.ndarray, tokenize: Tokenize, names: Sequence[str]
+    lists: Sequence[list[str]], k: int, roles: Roles, tokenize: Tokenize, names: Sequence[str]
 ) -> dict[str, Any]:
-    n, k = len(indices), rows.max_negatives
-    lists = rows.negatives(indices)
+    n = len(lists)
     flat = [text for texts in lists for text in texts + [""] * (k - len(texts))]
     batch: dict[str, Any] = {
         "negatives_where": np.arange(k) < np.array([[len(texts)] for texts in lists])

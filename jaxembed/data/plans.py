@@ -18,6 +18,7 @@ from jaxembed.data.errors import DataError
 
 PADDING = -1
 VISITS, SETS, NOISE = 1, 2, 3  # random streams beside the one that orders the rows
+NEGATIVES = 8  # another, beside those of streams, draws and mixed plans
 SPARSE = 8  # a plan with more than so many places a row is refused, …
 SMALL = 2**24  # … if it has more places than this (128 MiB)
 

@@ -13,6 +13,7 @@ from jaxembed.data import (
     Rows,
     Shards,
     delete_words,
+    draw_negatives,
     make_batch,
     split_by_length,
 )
@@ -45,6 +46,7 @@ class BatchMaker:
         packed_alone: roles whose texts are packed by themselves: others than the encoder read them.
         whole: roles that are left as they are.
         deletion_ratio: the share of the words that noise deletes.
+        negatives_per_row: how many of a row's negatives are drawn in each step; None takes all.
     """
 
     rows: Rows
@@ -59,6 +61,7 @@ class BatchMaker:
     whole: frozenset[str] = frozenset()
     deletion_ratio: float = 0.6
     seed: int = 0
+    negatives_per_row: int | None = None
 
     def __call__(self, step: int) -> dict[str, Any]:
         return self.batch(self.plan.rows(step), step)
@@ -67,6 +70,8 @@ class BatchMaker:
         """Makes the own parts of the batch of these rows; noise depends on the step."""
         indices = indices[self.shards.rows(len(indices))]
         damage = partial(delete_words, seed=self.seed, step=step, ratio=self.deletion_ratio)
+        k = self.negatives_per_row
+        draw = None if k is None else partial(draw_negatives, k=k, seed=self.seed, step=step)
         made = make_batch(
             self.rows,
             self.roles,
@@ -74,6 +79,8 @@ class BatchMaker:
             self.tokenize,
             networks=self.networks,
             damage=damage,
+            draw=draw,
+            negatives_per_row=k,
         )
         for role in self.packed_alone & made.keys():
             packed = self.pack({role: made[role]})

@@ -10,6 +10,7 @@ from jaxembed.data import DataError, Rows
 from jaxembed.objectives import Objective, WeightedSum
 from jaxembed.tasks.networks import Networks
 
+OF_NEGATIVES = ("margins", "scores", "guide_negatives")  # labels, of which each negative has one
 MOST_CLASSES = 1_000_000  # of a classifier; a thousand times what the largest sets have
 
 
@@ -76,6 +77,24 @@ def check_bounds(objective: WeightedSum, rows: Rows) -> None:
                     f" {values[wrong[0]]:g} (all lie between {values.min():g} and"
                     f" {values.max():g}); scale them to that range"
                 )
+
+
+def check_draws(objective: WeightedSum, rows: Rows, negatives_per_row: int | None) -> None:
+    """Refuses to draw negatives that are not there, or to which labels belong one by one."""
+    if negatives_per_row is None:
+        return
+    if not 0 < negatives_per_row <= rows.max_negatives:
+        raise DataError(
+            f"negatives_per_row is {negatives_per_row}, and rows have up to {rows.max_negatives}"
+            " negatives that are used; give fewer, or use those of the data with --hard-negatives"
+        )
+    if fixed := [role for role in OF_NEGATIVES if role in rows.label_types]:
+        labels = rows.labels(fixed[0], range(1))
+        if labels.ndim > 1 or fixed[0] == "margins":
+            raise DataError(
+                f"{objective.leading.name} has {fixed[0]} for each negative, so none can be drawn;"
+                " omit negatives_per_row, or give a network instead"
+            )
 
 
 def bounds_of(objective: WeightedSum) -> dict[str, tuple[float, float]]:

@@ -24,7 +24,13 @@ from jaxembed.data import (
 )
 from jaxembed.objectives import WeightedSum
 from jaxembed.tasks.batches import BatchMaker, Plan
-from jaxembed.tasks.checking import bounds_of, check_bounds, check_networks, with_classes
+from jaxembed.tasks.checking import (
+    bounds_of,
+    check_bounds,
+    check_draws,
+    check_networks,
+    with_classes,
+)
 from jaxembed.tasks.networks import Networks
 from jaxembed.tasks.planning import (
     columns_with_clusters,
@@ -79,6 +85,11 @@ class Task:
 
         limits = {role: tokenizers[role][0].max_length for role in self.rows.text_roles}
         facts = data_facts(self.known, self.hashes, count, limits)
+        if (k := self.make.negatives_per_row) is not None:
+            drawn = (
+                f"{k} of up to {self.rows.max_negatives} negatives of a row are drawn in each step"
+            )
+            facts = replace(facts, remarks=(*facts.remarks, drawn))
         if isinstance(self.rows, StreamRows):
             return replace(facts, stream_files=len(self.rows.stream.files.names))
         return replace(facts, remarks=(*facts.remarks, *shrunken(self.plan, len(self.rows))))
@@ -100,6 +111,7 @@ def open_task(
     use_negatives: bool = False,
     drop_incomplete: bool = False,
     drop_labels: Sequence[str] = (),
+    negatives_per_row: int | None = None,
     batch_size: int,
     batch_plan: str | None = None,
     pos_neg_ratio: int = 8,
@@ -120,6 +132,7 @@ def open_task(
 
     Args:
         columns, use_negatives, drop_incomplete, drop_labels: as `bind_columns` takes them.
+        negatives_per_row: so many of a row's negatives, drawn anew in each step; None takes all.
         batch_plan: one of `PLANS`; None is the one that suits the loss. A stream has its own.
         pos_neg_ratio: of contrastive tension, one pair of so many is of a text with itself.
         rows_per_label: of each label that a batch visits.
@@ -165,6 +178,7 @@ def open_task(
     objective = with_classes(objective, known, streamed=rows is not known)
     live = check_networks(objective, known, networks)
     check_bounds(objective, known)
+    check_draws(objective, known, negatives_per_row)
     hashes = row_hashes(known)
     plan = open_plan(
         rows,
@@ -204,6 +218,7 @@ def open_task(
             whole=objective.leading.decoded,
             deletion_ratio=deletion_ratio,
             seed=seed,
+            negatives_per_row=negatives_per_row,
         ),
         hashes,
     )

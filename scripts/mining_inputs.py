@@ -85,7 +85,9 @@ def open_sides(config: Config, pairs: Pairs) -> list[Compared]:
         second = open_encoder(config, config.rescore)
         usual = model_prompts(second, disabled=config.no_prompts)
         its_prompts = config.rescore_prompts or (usual["query"], usual["document"])
-        similarity, normalize = similarity_of(config, second)
+        if config.rescore_prompts is None and (line := usual.line()):
+            say(f"rescore {line}")
+        similarity, normalize = similarity_of(config, second, of="rescore ")
         queries, documents = (
             Side(
                 *(f"rescore-{name}", texts[name], [], second),
@@ -125,7 +127,7 @@ def prompts_of(config: Config, encoder: Encoder | None) -> dict[str, str]:
     return {"queries": found["query"], "documents": found["document"]}
 
 
-def similarity_of(config: Config, encoder: Encoder | None) -> tuple[Similarity, bool]:
+def similarity_of(config: Config, encoder: Encoder | None, of: str = "") -> tuple[Similarity, bool]:
     """Returns what compares the embeddings of a model, and whether they are scaled to length 1."""
     own = "cosine" if encoder is None else encoder.similarity
     similarity: Any = config.similarity or own
@@ -133,5 +135,5 @@ def similarity_of(config: Config, encoder: Encoder | None) -> tuple[Similarity, 
     if similarity == "cosine":
         return similarity, False
     length = "of length 1; --no-normalize: as they are" if config.normalize else "as they are"
-    say(f"similarity: {similarity} of embeddings {length}")
+    say(f"{of}similarity: {similarity} of embeddings {length}")
     return similarity, config.normalize

@@ -340,6 +340,10 @@ def _open(kind: str, source: Source, usual: Mapping[str, Any]) -> Evaluator:
         return KINDS[kind](source)
     except TypeError as error:  # an option that the evaluator does not have
         raise ConfigError(f"{source.data}: {kind} takes no such option ({error})") from None
+    except ValueError as error:
+        if not source.data or source.data in str(error):
+            raise
+        raise ConfigError(f"{source.data}: {error}") from None
 
 
 def _texts(rows: Rows) -> list[list[str]]:

@@ -177,6 +177,10 @@ def test_whole_classes_are_integers_and_others_words(evaluate, data):
         (("{tmp}/wrong.toml",), r"\[sts\] has the kind 'stss'; kinds are similarity"),
         (("{tmp}/nothing.toml",), r"\[sts\] needs data = a file"),
         (("{tmp}/option.toml",), "similarity takes no such option"),
+        (("{tmp}/similarity.toml",), r"beir: similarity must be one of .*, got 'l2'"),
+        (("{tmp}/exclude.toml",), "beir: exclude_same_id must be True or False, got 'yes'"),
+        (("{tmp}/ks.toml",), "beir: ks must be ranks of 1 or more, such as .*, got 10"),
+        (("loss:{data}/sts.parquet",), "sts.parquet: a loss is of a training"),
         (("{tmp}/kinds.toml",), r"\[sts\]: kind must be a text; got \[1\]"),
         (("{tmp}/data.toml",), r"\[sts\]: data must be a text; got 3"),
     ],
@@ -192,6 +196,12 @@ def test_wrong_suites_are_refused_and_write_nothing(evaluate, data, tmp_path, su
     (tmp_path / "option.toml").write_text(f'[sts]\ndata = "{data}/sts.parquet"\nkk = 1\n')
     (tmp_path / "kinds.toml").write_text("[sts]\nkind = [1]\n")
     (tmp_path / "data.toml").write_text("[sts]\ndata = 3\n")
+    for name, option in {
+        "similarity": 'similarity = "l2"',
+        "exclude": 'exclude_same_id = "yes"',
+        "ks": "ks = 10",
+    }.items():
+        (tmp_path / f"{name}.toml").write_text(f'[a]\ndata = "{data}/beir"\n{option}\n')
     given = tuple(item.format(data=data, tmp=tmp_path) for item in suite)
     with pytest.raises(ValueError, match=message) as refusal:
         evaluate(suite=given, output=tmp_path / "out")

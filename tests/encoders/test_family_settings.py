@@ -148,6 +148,10 @@ LONG = {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0] * 8
                    "layer_types": None}, "is_causal false does not go with layers"),
         ("qwen3", {"num_attention_heads": 3}, "3 heads cannot share 2 of keys"),
         ("qwen3", {"head_dim": 15}, "heads of even width; got 15"),
+        ("qwen3", {"head_dim": 2**31}, "a head must have 1 to 65536 features"),
+        ("modernbert", {"hidden_size": 2**30}, "a head must have 1 to 65536 features"),
+        ("modernbert", {"num_attention_heads": 64}, "a head must have 1 to 65536 features; got 0"),
+        ("gemma3", {"head_dim": []}, "head_dim must be a whole number"),
         ("albert", {"num_hidden_groups": 4}, "num_hidden_groups 4 are more than"),
     ],
 )  # fmt: skip

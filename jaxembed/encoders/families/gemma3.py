@@ -79,6 +79,8 @@ GEMMA3 = Family(
             **{
                 key: form for key, form in READS.items() if key not in ("hidden_act?", "is_causal?")
             },
+            "head_dim?": COUNT,
+            "num_key_value_heads?": COUNT,
             "hidden_activation?": ACTIVATION,
             "query_pre_attn_scalar?": POSITIVE,
             "sliding_window?": COUNT,

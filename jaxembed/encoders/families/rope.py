@@ -21,6 +21,7 @@ from jaxembed.forms import At, Choice, Form, FormError, check_form
 
 POSITIVE = At(float, above=0)
 LENGTH = At(int, least=1)
+WIDEST = 2**16  # features of a head
 Numbers = Mapping[str, Any]
 
 
@@ -51,6 +52,8 @@ def read_rope(
     Raises:
         EncoderError: an unknown kind or key, or numbers that are missing or out of range.
     """
+    if not 0 < head <= WIDEST:
+        raise EncoderError(f"a head must have 1 to {WIDEST} features; got {head}")
     kind = numbers.get("rope_type") or numbers.get("type") or "default"
     if kind not in KINDS:
         raise EncoderError(f"{place}: rope_type must be one of {', '.join(KINDS)}; got {kind!r}")

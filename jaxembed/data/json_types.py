@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jaxembed.data.arrow_types import is_list
 from jaxembed.data.errors import DataError
 from jaxembed.data.stream_formats import LINES, dates_as_texts, read_tables
 
@@ -38,6 +39,27 @@ def json_features(files: Sequence[str]) -> Features | None:
         if before and before != set(schema.names):
             return None  # files of other columns do not fit
     return Features.from_arrow_schema(schema)
+
+
+def check_rows(dataset: Dataset, files: Sequence[str]) -> None:
+    """Refuses a file that is one object, with the rows in one of its entries.
+
+    Raises:
+        DataError: names the entry.
+    """
+    import pyarrow as pa
+
+    if len(files) > 1 or len(dataset) > 1 or not files[0].lower().endswith(".json"):
+        return
+    with open(files[0], "rb") as stream:
+        if not stream.read(100).lstrip().startswith(b"{"):
+            return
+    for field in dataset.features.arrow_schema:
+        if is_list(field.type) and pa.types.is_struct(field.type.value_type):
+            raise DataError(
+                f"{files[0]} is one object, with rows in {field.name!r}; write these alone, as a"
+                " list of objects"
+            )
 
 
 def with_dates_as_texts(dataset: Dataset, files: Sequence[str]) -> Dataset:

@@ -13,7 +13,7 @@ from jaxembed.data.beir import beir_pairs, is_beir_folder
 from jaxembed.data.encodings import encoding_of
 from jaxembed.data.errors import DataError
 from jaxembed.data.file_formats import KINDS, MOST_COLUMNS, kind_of, opened_as_lists, reader_of
-from jaxembed.data.json_types import json_features, with_dates_as_texts
+from jaxembed.data.json_types import check_rows, json_features, with_dates_as_texts
 from jaxembed.data.split_names import files_by_split
 from jaxembed.data.stream_formats import read_tables
 
@@ -169,8 +169,12 @@ def _load_files(reader: str, split: str, names: list[str], options: dict[str, An
     files = {_stem(split): [glob.escape(name) for name in names]}
     try:
         dataset = _load(reader, split, data_files=files, **options)
+        if reader == "json":
+            check_rows(dataset, names)
         whole = reader == "json" and split == _stem(split)
         return with_dates_as_texts(dataset, names) if whole else dataset
+    except DataError:
+        raise
     except Exception:
         # The first lines of JSON say what types there are; later ones may have others
         features = json_features(names) if reader == "json" else None

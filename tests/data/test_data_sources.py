@@ -313,3 +313,12 @@ def test_columns_between_semicolons_are_told(tmp_path):
     (tmp_path / "rows.csv").write_text("query;positive\na;b\n")
     with pytest.raises(DataError, match=r"its columns are separated by ';'; separate them by ','"):
         open_dataset(tmp_path / "rows.csv")
+
+
+def test_an_object_around_the_rows_is_told(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"version": "1.1", "data": ROWS}))
+    with pytest.raises(DataError, match=r"rows.json is one object, with rows in 'data'; write the"):
+        open_dataset(path)
+    path.write_text(json.dumps([{"query": "a", "passages": [{"text": "b"}]}]))
+    assert len(open_dataset(path)) == 1

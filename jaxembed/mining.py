@@ -8,6 +8,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxembed.calls import checks_call
+
+REAL = int | float | np.integer | np.floating
+
 
 @dataclass(frozen=True)
 class Filters:
@@ -43,6 +47,19 @@ class Filters:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("num_negatives", "range_min", "range_max", "seed"):
+            number = getattr(self, name)
+            if number is not None and not isinstance(number, int | np.integer):
+                raise ValueError(f"{name} must be a whole number; got {number!r}")
+        for name in ("absolute_margin", "relative_margin", "max_score", "min_score"):
+            limit = getattr(self, name)
+            if limit is not None and not (isinstance(limit, REAL) and np.isfinite(limit)):
+                raise ValueError(f"{name} must be a finite number; got {limit!r}")
+        if self.relative_margin is not None and not 0 <= self.relative_margin <= 1:
+            raise ValueError(
+                f"relative_margin is a share of the positive's score, from 0 to 1;"
+                f" got {self.relative_margin}"
+            )
         if self.num_negatives < 1:
             raise ValueError(f"num_negatives must be at least 1; got {self.num_negatives}")
         if self.range_min < 0:
@@ -72,6 +89,7 @@ class Mined(NamedTuple):
     removed: dict[str, int]
 
 
+@checks_call
 def mine(
     scores: Float[np.ndarray, "q m"],
     candidates: Int[np.ndarray, "q m"],
@@ -105,6 +123,11 @@ def mine(
             f"scores, candidates and positive_scores must be [q m], [q m] and [q]; "
             f"got {list(scores.shape)}, {list(candidates.shape)}, {list(positive_scores.shape)}"
         )
+    found = scores[candidates >= 0]
+    if np.isnan(found).any() or np.isnan(positive_scores).any():
+        raise ValueError("scores must be numbers; got NaN, as of embeddings that are not finite")
+    if found.size and not found.any() and not positive_scores.any():
+        raise ValueError("all scores are 0, so none is a negative: are the embeddings all zero?")
     kept, removed = keep(scores, candidates, positive_scores, filters)
     n, m = filters.num_negatives, scores.shape[1]
     by_score = np.argsort(np.where(kept, -scores, np.inf), axis=1, kind="stable")

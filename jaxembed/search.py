@@ -14,6 +14,7 @@ from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int, Num
 
+from jaxembed.calls import checks_call
 from jaxembed.similarity import cosine, dot, euclidean, manhattan
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
@@ -46,6 +47,7 @@ class Stored(Protocol):
     def __getitem__(self, rows: slice, /) -> Any: ...
 
 
+@checks_call
 def top_k_search(
     queries: Num[Array | np.ndarray, "q d"] | Stored,
     corpus: Num[Array | np.ndarray, "c d"] | Stored,
@@ -215,6 +217,8 @@ def check(
 
 
 def check_exclude(exclude: np.ndarray, n_queries: int, n_documents: int) -> None:
+    if exclude.dtype.kind not in "iu":
+        raise ValueError(f"exclude must hold rows, as integers; got {exclude.dtype}")
     if exclude.ndim != 2 or len(exclude) != n_queries:
         raise ValueError(f"exclude must be [{n_queries} e], got {list(exclude.shape)}")
     if exclude.size and not -1 <= exclude.min() <= exclude.max() < n_documents:

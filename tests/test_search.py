@@ -205,7 +205,7 @@ def test_a_file_is_read_in_blocks(tied_vectors, tmp_path, dtype):
     ("changes", "message"),
     [
         ({"k": 0}, "k must be a whole number of at least 1, got 0"),
-        ({"k": 2.0}, r"k must be a whole number of at least 1, got 2\.0"),
+        ({"k": 2.0}, r"k of top_k_search must be an integer; got 2\.0"),
         ({"corpus_block": -3}, "corpus_block must be a whole number of at least 1, got -3"),
         ({"query_block": 0}, "query_block must be a whole number of at least 1, got 0"),
         ({"similarity": "l2"}, r"one of \['cosine', 'dot', 'euclidean', 'manhattan'\], got 'l2'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import ParamSpec, cast
 
@@ -14,7 +15,7 @@ from jax import Array
 from jax.sharding import PartitionSpec
 from jaxtyping import Bool
 
-from jaxembed.losses.calls import checked_call
+from jaxembed.calls import checked_call
 
 P = ParamSpec("P")
 
@@ -91,6 +92,8 @@ def check_leading(size: tuple[int, ...], /, **arrays: Array | None) -> None:
 def check_positive(**numbers: object) -> None:
     """Raises ValueError for a Python number that is not above 0."""
     for name, number in numbers.items():
+        if isinstance(number, float) and number == math.inf:
+            raise ValueError(f"{name} must be finite; got {number}")
         if isinstance(number, int | float) and not number > 0:
             raise ValueError(f"{name} must be above 0; got {number}")
 
@@ -98,6 +101,8 @@ def check_positive(**numbers: object) -> None:
 def check_not_negative(**numbers: object) -> None:
     """Raises ValueError for a Python number below 0 (or not a number)."""
     for name, number in numbers.items():
+        if isinstance(number, float) and number == math.inf:
+            raise ValueError(f"{name} must be finite; got {number}")
         if isinstance(number, int | float) and not number >= 0:
             raise ValueError(f"{name} must not be below 0; got {number}")
 

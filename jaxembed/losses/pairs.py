@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from jaxembed.calls import checks_call
 from jaxembed.losses.arguments import (
     check_integers,
     check_not_negative,
@@ -17,7 +18,6 @@ from jaxembed.losses.arguments import (
     clean,
     takes_columns,
 )
-from jaxembed.losses.calls import checks_call
 from jaxembed.losses.elementwise import cross_entropy, identity, squared_error
 from jaxembed.losses.reduction import mean, reduce, total
 from jaxembed.similarity import (

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
+from jaxembed.calls import ARRAYS, checks_call, shown
 from jaxembed.losses.arguments import (
     check_not_negative,
     check_shape,
     clean,
     takes_columns,
 )
-from jaxembed.losses.calls import ARRAYS, checks_call, shown
 from jaxembed.losses.ranking import multiple_negatives_ranking_loss
 from jaxembed.losses.reduction import mean
 from jaxembed.losses.sparse_auto_encoder import SparseCode

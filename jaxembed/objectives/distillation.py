@@ -10,9 +10,9 @@ from jax import Array
 from jaxtyping import Float
 
 from jaxembed import similarity as s
+from jaxembed.calls import checks_call
 from jaxembed.losses import distill_kl_div_loss, embed_distill_loss, margin_mse_loss
 from jaxembed.losses.arguments import check_one_of, check_shape, clean
-from jaxembed.losses.calls import checks_call
 from jaxembed.losses.reduction import mean, reduce
 from jaxembed.losses.teacher_scores import kl_divergences
 from jaxembed.typing import (

@@ -11,7 +11,7 @@ from typing import Any
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxembed.losses.calls import checked_argument
+from jaxembed.calls import checked_argument
 from jaxembed.losses.reduction import mean
 from jaxembed.mesh_axes import row_axes
 from jaxembed.objectives.build import build_sum

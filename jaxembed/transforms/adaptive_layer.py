@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxembed.calls import checks_call
 from jaxembed.mesh_axes import name_of_axis
 from jaxembed.similarity import as_float32
 from jaxembed.transforms.columns import (
@@ -30,6 +31,7 @@ WEIGHTINGS: dict[str, Callable[[int], float]] = {
 }
 
 
+@checks_call
 def adaptive_layer(
     loss: LossFn,
     n_layers_per_step: int = 1,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxembed.calls import checks_call
 from jaxembed.similarity import as_float32, norm, unit
 from jaxembed.typing import Params, Scalar
 
@@ -30,6 +31,7 @@ def init_ema(params: Params) -> Params:
     return jax.tree.map(lambda x: as_float32(x) if _is_float(x) else x, copies)
 
 
+@checks_call
 def ema(average: Params, params: Params, decay: Scalar) -> Params:
     """Computes the exponential moving average, one step on.
 
@@ -70,6 +72,7 @@ def ema(average: Params, params: Params, decay: Scalar) -> Params:
     return _map(one, average, params)
 
 
+@checks_call
 def ema_decay(step: ArrayLike, decay: Scalar = 0.999) -> Array:
     """Computes the decay of a step: `min(decay, (1 + step) / (10 + step))`, small at first.
 
@@ -84,6 +87,7 @@ def ema_decay(step: ArrayLike, decay: Scalar = 0.999) -> Array:
     return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
+@checks_call
 def soup(trees: Sequence[Params], weights: Sequence[Scalar] | Array | None = None) -> Params:
     """Computes the weighted average of the parameters of several runs.
 
@@ -129,6 +133,7 @@ def soup(trees: Sequence[Params], weights: Sequence[Scalar] | Array | None = Non
     return _map(one, *trees)
 
 
+@checks_call
 def slerp(left: Params, right: Params, t: Scalar) -> Params:
     """Interpolates spherically between two trees, leaf by leaf: `left` at t = 0, `right` at t = 1.
 

@@ -11,11 +11,13 @@ import jax
 from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxembed.calls import checks_call
 from jaxembed.mesh_axes import AxisName, vary
 from jaxembed.randomness import row_keys
 from jaxembed.typing import EncodeFn, Params
 
 
+@checks_call
 def by_device(
     encode: EncodeFn,
     mesh: Mesh,

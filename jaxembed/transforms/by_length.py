@@ -8,10 +8,12 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from jaxembed.calls import checks_call
 from jaxembed.randomness import row_keys
 from jaxembed.typing import EncodeFn, Params
 
 
+@checks_call
 def by_length(encode: EncodeFn) -> EncodeFn:
     """Returns an encode function that also takes columns in blocks, split by length or packed.
 

@@ -12,12 +12,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import Mesh
 
+from jaxembed.calls import checks_call
 from jaxembed.mesh_axes import AxisName, vary, varying_axes
 from jaxembed.randomness import row_keys
 from jaxembed.transforms.by_device import by_device, number_of_rows
 from jaxembed.typing import EncodeFn, Params
 
 
+@checks_call
 def cached(
     encode: EncodeFn,
     chunk_size: int,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxembed.calls import checks_call
 from jaxembed.similarity import as_float32, unit
 from jaxembed.transforms.columns import (
     Columns,
@@ -26,6 +27,7 @@ from jaxembed.transforms.columns import (
 from jaxembed.typing import LossFn, Scalar
 
 
+@checks_call
 def matryoshka(
     loss: LossFn,
     dims: Sequence[int],
@@ -161,6 +163,9 @@ def _checked_weights(weights: Sequence[Scalar] | None, dims: tuple[int, ...]) ->
     given: list[Any] = [1.0] * len(dims) if weights is None else list(weights)
     if len(given) != len(dims):
         raise ValueError(f"weights must be one for each of dims, {len(dims)}; got {len(given)}")
+    for weight in given:
+        if isinstance(weight, str) or not (isinstance(weight, jax.Array) or np.isfinite(weight)):
+            raise ValueError(f"weights must be finite numbers; got {weight!r}")
     return tuple(w if isinstance(w, jax.Array) else float(w) for w in given)
 
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int, UInt32
 
+from jaxembed.calls import checks_call
 from jaxembed.typing import Embeddings, Ids, Where
 
 
@@ -35,6 +36,7 @@ class Memory(NamedTuple):
     next: Int[Array, ""]
 
 
+@checks_call
 def init_memory(size: int, d: int, dtype: Any = jnp.float32) -> Memory:
     """Creates an empty memory for `size` embeddings of `d` features.
 
@@ -43,8 +45,9 @@ def init_memory(size: int, d: int, dtype: Any = jnp.float32) -> Memory:
     >>> init_memory(4, 2).embeddings.shape
     (4, 2)
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1; got {size}")
+    for name, number in (("size", size), ("d", d)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1; got {number}")
     return Memory(
         embeddings=jnp.zeros((size, d), dtype),
         ids=jnp.zeros((size, 2), jnp.uint32),
@@ -53,6 +56,7 @@ def init_memory(size: int, d: int, dtype: Any = jnp.float32) -> Memory:
     )
 
 
+@checks_call
 def push(memory: Memory, embeddings: Embeddings, ids: Ids, where: Where | None = None) -> Memory:
     """Stores the rows that are real; the oldest give way. Of more rows than places the last stay.
 
@@ -97,6 +101,7 @@ def push(memory: Memory, embeddings: Embeddings, ids: Ids, where: Where | None =
     )
 
 
+@checks_call
 def as_negatives(memory: Memory, n: int) -> dict[str, Any]:
     """Returns the memory as the negatives of n rows, for the keywords of an in-batch loss.
 

@@ -11,11 +11,13 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxembed.calls import checks_call
 from jaxembed.mesh_axes import AxisName, Ring
 from jaxembed.transforms.columns import Columns, bind, name_of, without_partial
 from jaxembed.typing import LossFn
 
 
+@checks_call
 def over_mesh(
     loss: LossFn,
     mesh: Mesh,

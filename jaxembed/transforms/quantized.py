@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
+from jaxembed.calls import checks_call
 from jaxembed.mesh_axes import Axis, name_of_axis
 from jaxembed.similarity import as_float32, unit
 from jaxembed.transforms.columns import Columns, bind, name_of, without_partial, wraps_and_takes
@@ -29,6 +30,7 @@ Vectors = Float[Array, "*rows d"]
 Ranges = Float[Array, "2 d"]
 
 
+@checks_call
 def ranges_of(embeddings: Vectors, where: Bool[Array, "*rows"] | None = None) -> Ranges:
     """Returns the least and the greatest value of every feature, over the rows that are real.
 
@@ -43,6 +45,7 @@ def ranges_of(embeddings: Vectors, where: Bool[Array, "*rows"] | None = None) ->
     return _as_ranges(*_extremes(embeddings, _expand(real, embeddings.ndim)))
 
 
+@checks_call
 def int8_levels(embeddings: Vectors, ranges: Ranges) -> Vectors:
     """Computes the values that embeddings keep as 8-bit integers; gradients go straight through.
 
@@ -90,6 +93,7 @@ def int8_levels(embeddings: Vectors, ranges: Ranges) -> Vectors:
     return _straight_through(value, jnp.where(clipped, 0, x))
 
 
+@checks_call
 def binary_levels(embeddings: Vectors) -> Vectors:
     """Computes the unit vectors that embeddings keep as one bit per feature.
 
@@ -112,6 +116,7 @@ def binary_levels(embeddings: Vectors) -> Vectors:
     return _straight_through(signs * x.shape[-1] ** -0.5, unit(x))
 
 
+@checks_call
 def quantized(
     loss: LossFn, precision: str = "int8", columns: Sequence[str] | None = None
 ) -> LossFn:

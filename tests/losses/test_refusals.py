@@ -12,8 +12,8 @@ import pytest
 from jaxtyping import config
 
 from jaxembed import losses, similarity
-from jaxembed.losses.calls import arguments_of
-from jaxembed.losses.similarity_forms import COLUMNS, FAMILIES
+from jaxembed.calls import arguments_of
+from jaxembed.similarity_forms import COLUMNS, FAMILIES
 from tests.arrays import cast
 from tests.losses.cases import RICHEST
 

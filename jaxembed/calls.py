@@ -1,4 +1,4 @@
-"""What a call of a loss may hold: arrays, numbers, functions and choices, by its annotations."""
+"""What a call may hold: arrays, numbers, functions and more, by the annotations of a function."""
 
 from __future__ import annotations
 
@@ -16,18 +16,31 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import AbstractArray
 
-from jaxembed.losses.similarity_forms import DUE, Form, example_of, of_form
-from jaxembed.typing import LossFn, ReduceFn, Scalar
+from jaxembed.similarity_forms import DUE, Form, example_of, of_form
+from jaxembed.typing import EncodeFn, LossFn, ReduceFn, Scalar
 
 F = TypeVar("F", bound=Callable[..., Any])
 ARRAYS = jax.Array | np.ndarray
 NUMBERS = int | float | np.number | jax.Array | np.ndarray
-IS_RIGHT: Mapping[str, Callable[[Any], bool]] = {
+# What values are of a kind, by how a message names it.
+IS_RIGHT: dict[str, Callable[[Any], bool]] = {
     "an array": lambda value: isinstance(value, ARRAYS),
     "a number": lambda value: isinstance(value, NUMBERS),
     "an integer": lambda value: isinstance(value, int | np.integer | ARRAYS),
     "a function": callable,
-    "": lambda value: True,  # a choice, which the loss checks
+    "a name or several": lambda value: isinstance(value, str | tuple | list),
+    "several values": lambda value: isinstance(value, collections.abc.Iterable),
+    "a Mesh": lambda value: isinstance(value, jax.sharding.Mesh),
+    "": lambda value: True,  # which the function checks
+}
+
+
+KINDS: dict[str, set[Any]] = {
+    "an integer": {int},
+    "a function": {collections.abc.Callable, ReduceFn, LossFn, EncodeFn},
+    "a name or several": {str, tuple},
+    "several values": {collections.abc.Sequence, jax.Array},
+    "a Mesh": {jax.sharding.Mesh},
 }
 
 
@@ -96,7 +109,7 @@ def checked_argument(function: Callable[..., Any], key: str, value: Any, width: 
         raise ValueError(f"{of} must be {argument.kind}; got {shown(value)}{remedy}")
     dtype: Any = getattr(value, "dtype", None)
     if isinstance(dtype, np.dtype) and dtype.kind in "OSUMm":
-        raise ValueError(f"{of} must be {argument.kind}; got an array of {dtype}")
+        raise ValueError(f"{of} must hold numbers; got an array of {dtype}")
     if argument.unsigned and not jnp.issubdtype(dtype, jnp.unsignedinteger):
         remedy = f": pass {key}.astype(jnp.uint32)" if jnp.issubdtype(dtype, jnp.integer) else ""
         raise ValueError(
@@ -141,7 +154,8 @@ def _argument(hint: Any) -> Argument:
     if all(isinstance(x, type) and issubclass(x, AbstractArray) for x in options):
         unsigned = all(set(x.dtypes) == {"uint32"} for x in options)
         return Argument("an array", optional, unsigned)
-    functions = (collections.abc.Callable, ReduceFn, LossFn)
-    if any((typing.get_origin(x) or x) in functions for x in options):
-        return Argument("a function", optional)
-    return Argument("an integer" if options == [int] else "", optional)
+    origins = {typing.get_origin(option) or option for option in options}
+    for kind, of_kind in KINDS.items():
+        if origins <= of_kind and origins != {str}:
+            return Argument(kind, optional)
+    return Argument("", optional)

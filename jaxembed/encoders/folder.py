@@ -201,10 +201,11 @@ def save_encoder(encoder: Encoder, folder: Path, facts: Mapping[str, Any]) -> Pa
     write_tensors(partial, encoder.tensors(params["transformer"]))
     encoder.tokenizer.tokenizer.save_pretrained(partial)
     if encoder.tokenizer.max_length < UNLIMITED:
-        write_json(
-            partial / "sentence_bert_config.json",
-            {"max_seq_length": encoder.tokenizer.max_length, "do_lower_case": False},
-        )
+        limits = {
+            "max_seq_length": encoder.tokenizer.max_length,
+            "do_lower_case": encoder.tokenizer.lower_case,
+        }
+        write_json(partial / "sentence_bert_config.json", limits)
     chained = [("", encoder.published_type)]
     for name, module in encoder.modules:
         module.write(partial / name, params.get(name, {}))

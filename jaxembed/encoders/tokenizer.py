@@ -50,6 +50,7 @@ class TextTokenizer:
     prompt_counts: bool = True
     cache: TokenCache | None = None
     vocabulary: int | None = None  # tokens that the model embeds; all if None
+    lower_case: bool = False  # the model folder asks for it, beside what the tokenizer says
     may_pad_left: bool = True
 
     def __post_init__(self) -> None:
@@ -175,6 +176,7 @@ def load_tokenizer(
         prompt_counts=prompt_counts,
         vocabulary=vocabulary,
         may_pad_left=may_pad_left,
+        lower_case=bool(limits.get("do_lower_case")),
     )
 
 

@@ -136,6 +136,30 @@ def test_weights_that_are_not_finite_are_refused_by_name(folder, value):
         load(folder)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "encoder.layer.1.attention.self.distance_embedding.weight",
+        "encoder.layer.0.output.adapters.a.adapter_down.0.weight",
+        "bert.encoder.layer.0.crossattention.self.query.weight",
+    ],
+)
+def test_a_tensor_that_no_layer_has_is_named(folder, name):
+    prefix = {} if name.startswith("encoder") else load_file(folder / "model.safetensors")
+    change(
+        folder, {name: np.ones((4, 16), np.float32)} | {f"bert.{n}": x for n, x in prefix.items()}
+    )
+    inner = name.removeprefix("bert.")
+    with pytest.raises(EncoderError, match=f"has the tensor {inner}, which no layer of this"):
+        load(folder)
+
+
+def test_what_stands_outside_of_the_layers_is_kept(folder):
+    change(folder, {"cls.predictions.bias": np.ones(64, np.float32)})
+    transformer = load(folder)
+    assert "cls.predictions.bias" in transformer.tensors(transformer.params)
+
+
 def test_large_weights_are_finite(folder):
     change(folder, {QUERY: np.full((16, 16), 3e38, np.float32)})
     load(folder)

@@ -15,6 +15,9 @@ from jaxembed.encoders.families.architecture import Architecture, Family
 from jaxembed.encoders.parameters import PUBLISHED, Path_, flatten, unflatten
 from jaxembed.typing import Params
 
+IN_A_LAYER = re.compile(r"(^|\.)(layers?|albert_layers)\.\d+\.")
+BUFFERS = ("inv_freq", "position_ids", "masked_bias")  # in old checkpoints, of no use
+
 
 class Names:
     """The names of one architecture's tensors: parameters are filled from them and published."""
@@ -84,8 +87,14 @@ class Names:
         if beyond and cut is None:
             raise EncoderError(
                 f"{folder}: model.safetensors has the tensor {beyond[0]}, for which config.json has"
-                f" no layer (it has {self.a.n_layers})"
+                f" no layer (it has {self.a.n_layers}), or no bias"
             )
+        for name in unused:
+            if IN_A_LAYER.search(name) and name not in beyond and not name.endswith(BUFFERS):
+                raise EncoderError(
+                    f"{folder}: model.safetensors has the tensor {name}, which no layer of this"
+                    " model type has; save a model without it"
+                )
         return unflatten(params), {n: x for n, x in unused.items() if n not in beyond}
 
     def publish(self, params: Params) -> dict[str, np.ndarray]:

@@ -234,7 +234,8 @@ def run(config: Config) -> int:
         status, problem = problem_of(error, kept=kept, smaller=SMALLER)
         agreed = isinstance(error, HostError)
     if problem:
-        print(f"error: {problem}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            print(f"error: {problem}", file=sys.stderr, flush=True)
     hosts.leave("" if agreed else problem)  # where they differ, all of them see it
     if problem:
         end(status)  # JAX would wait for the others first, and orbax for what it could not write

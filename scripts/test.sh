@@ -81,6 +81,7 @@ more=static_embedding
 if [ $lane = exhaustive ]; then
     export COMPILE_ALL_TPU_PROGRAMS=1
     more="parity real_weights static_embedding family_decoder dropout loading_options"
+    more="$more tokenizers drawn_folders"
 fi
 for name in folder tokenizer_file $more; do
     set -- "$@" "tests/encoders/test_$name.py"

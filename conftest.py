@@ -32,8 +32,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src import compilation_cache  # JAX has no public way to choose what is read
 
-from tests import durations
+from tests import durations, tpu_programs
+
+_read_program = compilation_cache.get_executable_and_time
+
+
+def read_program(key, options, backend, devices, *others):
+    """Reads a compiled program, unless it is one of several CPU devices.
+
+    XLA loses the order of collectives when it reads such a program: it hangs, or its values are
+    wrong.
+    """
+    if len(devices) > 1:
+        return None, None
+    return _read_program(key, options, backend, devices, *others)
+
+
+compilation_cache.get_executable_and_time = read_program
 
 WITH_FLAX = importlib.util.find_spec("transformers.models.auto.modeling_flax_auto") is not None
 
@@ -96,6 +113,15 @@ def pytest_collection_modifyitems(config, items):
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(groups[item]))
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Frees the compiled programs of a group at its end: those of all groups are gigabytes."""
+    yield
+    if nextitem is None or group_of(nextitem) != group_of(item):
+        tpu_programs.end_server()
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 import tyro
 from command import command
+from compiled_programs import keep_programs
 from config import ConfigError
 from inputs import fingerprint
 from manifest import Manifest
@@ -107,9 +108,7 @@ OF_PROMPT = ("prompt", "prompt_name", "role")
 def main(config: Config) -> int:
     """Encodes what is not encoded yet; returns the exit status."""
     check(config)
-    if config.cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    keep_programs(config.cache)
 
     # Model and texts: all that can be wrong is found before anything is written
     encoder = load(

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jax
 import numpy as np
 import tyro
 from command import command
+from compiled_programs import keep_programs
 from config import ConfigError
 from evaluation_lines import evaluation_lines
 from prompts import model_prompts
@@ -87,9 +87,7 @@ class Config:
 def main(config: Config) -> int:
     """Measures, shows, and writes what is asked for; returns the exit status."""
     check_fields(config)
-    if config.cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    keep_programs(config.cache)
     if config.output is not None and config.output.exists() and not config.output.is_dir():
         raise ConfigError(f"{config.output} is a file; choose another --output")
     encoder = load(

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 from command import command
+from compiled_programs import keep_programs
 from config import ConfigError
 from inputs import fingerprint
 from manifest import Manifest, digest, write_whole
@@ -45,9 +46,7 @@ OF_THE_SEARCH = ("candidates", "max_seq_length", "dtype", "shard_size")
 def main(config: Config) -> int:
     """Encodes and searches what is not done yet, and writes the negatives; returns the status."""
     check(config)
-    if config.cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    keep_programs(config.cache)
 
     # Data and models: all that can be wrong is found before anything is written
     pairs = open_texts(config)

@@ -22,6 +22,7 @@ import huge_pages  # noqa: F401 - before all else: it starts the process anew
 import jax
 import numpy as np
 import tyro
+from compiled_programs import keep_programs
 from config import PLAN, Config, ConfigError, as_json, check, check_output, continued, plan_of
 from finishing import chosen_state, finish
 from held_out import HeldOutLoss
@@ -70,9 +71,7 @@ def main(config: Config, hosts: Hosts | None = None) -> int:
     hosts.agree({**as_json(config), "code": code_fingerprint(), "jax": jax.__version__})
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax: "did not provide metrics"
-    if config.cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    keep_programs(config.cache)
 
     # Model, losses and data: all that can be wrong is found before anything is written
     mesh = make_mesh(fsdp=config.fsdp or 1, tensor=config.tensor or 1)

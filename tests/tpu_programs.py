@@ -102,6 +102,13 @@ def server() -> tuple[subprocess.Popen[str], IO[str]]:
     return process, messages
 
 
+def end_server() -> None:
+    """Ends the process, if there is one, whose compiler keeps gigabytes; a later call starts it."""
+    if server.cache_info().currsize:
+        server()[0].kill()
+        server.cache_clear()
+
+
 def cost(compiled) -> dict[str, Any]:
     from jaxembed.training.compiled import program_cost
 

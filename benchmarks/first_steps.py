@@ -16,7 +16,7 @@ from collections import defaultdict
 from typing import Any
 
 import jax
-from config import Config
+from config import STEPS, Config
 from inputs import open_tasks
 
 from jaxembed.data import Shards, load_batches
@@ -61,7 +61,7 @@ def main(start: float, cache: str, flags: dict[str, Any]) -> None:
     clock.lap("loading")
 
     tasks.check(objective, params)
-    schedule = warmup_schedule(config.learning_rate, steps=config.steps, warmup_steps=1)
+    schedule = warmup_schedule(config.learning_rate, steps=config.steps or STEPS, warmup_steps=1)
     optimizer = adamw(schedule, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
     train_step = build_train_step(objective, optimizer, schedule, mesh)
     clock.lap("tracing")

@@ -83,8 +83,8 @@ def test_equal_scores_rank_in_corpus_order(tied_vectors, query_block, corpus_blo
 @pytest.mark.parametrize("similarity", ["euclidean", "manhattan"])
 def test_distances_keep_their_digits_far_from_the_origin(vectors, similarity):
     far = [x + np.float32(4096) for x in vectors]
-    scores, indices = top_k_search(*far, k=9, similarity=similarity, corpus_block=32)
-    expected_scores, expected_indices = reference(*far, 9, similarity)
+    scores, indices = top_k_search(far[0], far[1], k=9, similarity=similarity, corpus_block=32)
+    expected_scores, expected_indices = reference(far[0], far[1], 9, similarity)
     np.testing.assert_array_equal(indices, expected_indices)
     np.testing.assert_allclose(scores, expected_scores, rtol=2e-5)
 

@@ -1,6 +1,7 @@
 """Whatever columns a file has: each role has the column that it was drawn for, or it is refused."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,9 @@ def drawn(seed):
     kind = list(ROLES)[seed % len(ROLES)]
     names = {"single": [ONLY]}.get(kind, [FIRST, SECOND])
     names = [str(random.choice(those)) for those in names]
-    columns = {name: [f"{name} {i} {random.integers(9)}" for i in range(N)] for name in names}
+    columns: dict[str, list[Any]] = {
+        name: [f"{name} {i} {random.integers(9)}" for i in range(N)] for name in names
+    }
     meant = dict(zip(ROLES[kind].texts, names, strict=True))
     if kind != "pairs":
         role = next(iter(ROLES[kind].labels))

@@ -1,5 +1,8 @@
 """Evaluators that are called wrongly say what is due, what came, and which argument it is."""
 
+# pyright: reportArgumentType=false, reportCallIssue=false
+# The calls are wrong on purpose.
+
 import numpy as np
 import pytest
 

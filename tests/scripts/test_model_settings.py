@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,7 +156,7 @@ def test_minilm_with_other_settings(tmp_path, settings, modules, ndcg):
         (folder / name).unlink()
         (folder / name).write_text(json.dumps(content))
     encoder = jaxembed.load(folder)
-    evaluator = RetrievalEvaluator(corpus, queries, qrels, similarity=encoder.similarity)
+    evaluator = RetrievalEvaluator(corpus, queries, qrels, similarity=encoder.similarity)  # pyright: ignore[reportArgumentType]
     values = evaluator.evaluate(Embedding(encoder, Config(str(folder))))
     assert values["ndcg@10"] == pytest.approx(ndcg, abs=5e-5)
 
@@ -250,8 +251,10 @@ def test_which_prompts_are_used_is_said_in_one_line(prompts, default, flags, tex
         prompt, prompt_for = jaxembed.encoders.Encoder.prompt, jaxembed.encoders.Encoder.prompt_for
         name = "model"
 
-    model = Model()
-    model.prompts, model.default_prompt_name = prompts, default
+        def __init__(self):
+            self.prompts, self.default_prompt_name = prompts, default
+
+    model: Any = Model()
     found = model_prompts(model, **flags)
     assert (found["query"], found["document"], found[None]) == texts
     assert found.line() == line

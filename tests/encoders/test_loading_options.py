@@ -243,7 +243,7 @@ def test_electra_sees_first_texts_only(folder):
         ({"pooling": ["cls"]}, "load: pooling must be a text or null"),
         ({"source": None}, "load: source must be a text; got null"),
         ({"remat": True}, "load: remat must be a text or null; got true"),
-        ({"dtype": ...}, "dtype must be one of floats, such as jnp.bfloat16; got <object"),
+        ({"dtype": ...}, "dtype must be one of floats, such as jnp.bfloat16; got Ellipsis"),
         ({"dtype": "int8"}, "dtype must be one of floats, .*; got 'int8'"),
         ({"dtype": None}, "dtype must be one of floats"),
     ],

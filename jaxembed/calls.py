@@ -33,8 +33,6 @@ IS_RIGHT: dict[str, Callable[[Any], bool]] = {
     "a Mesh": lambda value: isinstance(value, jax.sharding.Mesh),
     "": lambda value: True,  # which the function checks
 }
-
-
 KINDS: dict[str, set[Any]] = {
     "an integer": {int},
     "a function": {collections.abc.Callable, ReduceFn, LossFn, EncodeFn},

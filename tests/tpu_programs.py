@@ -105,7 +105,10 @@ def server() -> tuple[subprocess.Popen[str], IO[str]]:
 def end_server() -> None:
     """Ends the process, if there is one, whose compiler keeps gigabytes; a later call starts it."""
     if server.cache_info().currsize:
-        server()[0].kill()
+        process, messages = server()
+        process.kill()
+        process.communicate()
+        messages.close()
         server.cache_clear()
 
 

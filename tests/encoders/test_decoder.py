@@ -265,13 +265,21 @@ def test_a_real_model():
     assert decoder.dimension == 384
 
 
-@pytest.mark.parametrize("model_type", ["distilbert", "albert", "gpt_neo", "t5"])
+@pytest.mark.parametrize("model_type", ["distilbert", "albert", "gpt_neo"])
 def test_a_type_without_a_decoder(folder, model_type):
     from transformers import AutoConfig
 
     AutoConfig.for_model(model_type).save_pretrained(folder)
     message = f"{model_type!r} has no Flax decoder with cross-attention; use one of the type bert,"
     with pytest.raises(EncoderError, match=message):
+        load_decoder(folder, source=FLAX)
+
+
+def test_an_encoder_and_decoder_in_one_is_no_decoder(folder):
+    from transformers import AutoConfig
+
+    AutoConfig.for_model("t5").save_pretrained(folder)
+    with pytest.raises(EncoderError, match="is_encoder_decoder = true is not supported"):
         load_decoder(folder, source=FLAX)
 
 

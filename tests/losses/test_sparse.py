@@ -282,5 +282,5 @@ def test_wrong_shapes_are_refused(params, unchecked):
         sparse_auto_encode(params, x, start[:5])
     with pytest.raises(ValueError, match=r"where must have the shape \(4,\)"):
         sparse_auto_encode(params, x, start, where=jnp.ones(3, bool))
-    with pytest.raises(ValueError, match="codes must be a SparseCode"):
+    with pytest.raises(ValueError, match="csr losses take a SparseCode for each column"):
         csr_reconstruction_loss(x)  # pyright: ignore

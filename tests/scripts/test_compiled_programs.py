@@ -25,6 +25,8 @@ def test_only_programs_of_one_cpu_device_are_kept(n_devices, tmp_path, monkeypat
     monkeypatch.setattr(jax, "device_count", lambda: n_devices)
     names = ("jax_enable_compilation_cache", "jax_compilation_cache_dir")
     with restored(*names, "jax_persistent_cache_min_compile_time_secs"):
+        jax.config.update("jax_enable_compilation_cache", True)  # a command before may disable it
         keep_programs(tmp_path)
-        assert jax.config.jax_enable_compilation_cache == (n_devices == 1)
-        assert (jax.config.jax_compilation_cache_dir == str(tmp_path)) == (n_devices == 1)
+        enabled, folder = (getattr(jax.config, name) for name in names)
+        assert enabled == (n_devices == 1)
+        assert (folder == str(tmp_path)) == (n_devices == 1)

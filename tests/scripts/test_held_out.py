@@ -111,6 +111,7 @@ def test_it_is_the_objective_of_the_training_in_its_batches(loss, data, flags):
     assert loss(held_out, scale=7.0, **flags) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_the_model_of_the_least_loss_is_saved(train, data, tmp_path):
     suite = tmp_path / "suite.toml"
     suite.write_text(

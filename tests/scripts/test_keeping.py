@@ -119,6 +119,7 @@ def test_a_run_that_is_made_longer_equals_one_that_was_from_the_start(train, cap
     assert (output / "model/model.safetensors").read_bytes() == model
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_is_made_longer_has_the_schedule_of_the_longer_one(train):
     output = longer(train, warmup_share=0.25, learning_rate=1.0)
     rates = [record["learning_rate"] for record in records(output, "train")]
@@ -255,14 +256,14 @@ def test_cached_tokens_train_as_the_tokenizer_does(train, data, tmp_path):
 def test_the_average_of_the_last_checkpoints_is_saved(train, data):
     output = train(steps=3, checkpoint_every=1, average_last=2, evaluate=("none",), keep=1)
     saved = load_file(output / "model/model.safetensors")
-    from config import Config
+    from config import RECORDED, Config
     from training import open_training
 
-    config = Config(**{**json.loads((output / "config.json").read_text()), "cache": None,
-                       "output": output})  # fmt: skip
+    stored = json.loads((output / "config.json").read_text())
+    flags = {name: value for name, value in stored.items() if name not in RECORDED}
+    config = Config(**{**flags, "cache": None, "output": output})
     training = open_training(config, make_mesh())
-    checkpoints = Checkpoints(output / "checkpoints", training.identity(
-        json.loads((output / "config.json").read_text())), keep=2)  # fmt: skip
+    checkpoints = Checkpoints(output / "checkpoints", training.identity(flags), keep=2)
     assert checkpoints.steps == [2, 3]
     state = training.create_state()
     both = [training.trained(checkpoints.restore(state, step=step)) for step in (2, 3)]

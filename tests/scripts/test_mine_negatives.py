@@ -414,7 +414,7 @@ def test_vectors_that_are_no_numbers_are_refused(mine, golden, tmp_path):
     vectors = np.load(golden["embeddings_of_queries"][0])
     vectors[3, 2] = np.nan
     flags = golden | {"embeddings_of_queries": saved(tmp_path / "nan.npy", vectors)}
-    with pytest.raises(ValueError, match="the embeddings hold nan or infinity"):
+    with pytest.raises(ValueError, match="similarities of query 3 are NaN: vectors must be finite"):
         mine(**flags | {"output": tmp_path / "mined.jsonl"})
 
 

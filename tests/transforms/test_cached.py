@@ -251,7 +251,8 @@ def test_parameters_may_be_sharded_over_the_other_axes(params, shape, axes):
 
 @pytest.mark.parametrize("chunk_size", [0, -1, 2.0, True, None, np.int64(4)])
 def test_a_chunk_size_is_a_positive_int(chunk_size):
-    with pytest.raises(ValueError, match="chunk_size must be a positive int, such as 32; got"):
+    message = "chunk_size (must be a positive int, such as 32|of cached must be an integer); got"
+    with pytest.raises(ValueError, match=message):
         cached(encode, chunk_size)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float, Int
 
-from jaxembed.losses.over_candidates import LogSumExp, excess
+from jaxembed.losses.over_candidates import excess
 from jaxembed.similarity import absolute
 from jaxembed.typing import Scalar
 
@@ -49,12 +49,11 @@ def cross_entropy(logits: Float[Array, "*rows c"], labels: Int[Array, "*rows"]) 
 
     The logit is picked by a sum, whose gradient joins the softmax; an index would scatter.
     """
-    *rows, c = logits.shape
-    flat, labels = logits.reshape(-1, c), labels.reshape(-1)
-    others = LogSumExp(((flat, ~_chosen(flat, labels)),)).of_all()
-    in_range = (labels >= 0) & (labels < c)
-    values = jnp.where(in_range, excess(others, _picked(flat, labels)), jnp.nan)
-    return values.reshape(rows)
+    chosen = _chosen(logits, labels)
+    lowest = jnp.finfo(logits.dtype).min  # not -inf: there may be no other class
+    others = jax.nn.logsumexp(jnp.where(chosen, lowest, logits), axis=-1)
+    in_range = (labels >= 0) & (labels < logits.shape[-1])
+    return jnp.where(in_range, excess(others, _picked(logits, chosen)), jnp.nan)
 
 
 def log_softmax(logits: Float[Array, "n k"], where: Bool[Array, "n k"] | None = None) -> Array:
@@ -65,13 +64,14 @@ def log_softmax(logits: Float[Array, "n k"], where: Bool[Array, "n k"] | None = 
     if where is not None:
         logits = jnp.where(where, logits, -jnp.inf)
     best = jnp.argmax(logits, axis=1)
-    below = logits - _picked(logits, best)[:, None]
-    return jnp.where(_chosen(logits, best), 0, below) - cross_entropy(logits, best)[:, None]
+    chosen = _chosen(logits, best)
+    below = logits - _picked(logits, chosen)[:, None]
+    return jnp.where(chosen, 0, below) - cross_entropy(logits, best)[:, None]
 
 
-def _picked(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
-    return jnp.sum(jnp.where(_chosen(logits, labels), logits, 0), axis=1)
+def _chosen(logits: Float[Array, "*rows k"], labels: Int[Array, "*rows"]) -> Array:
+    return lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1) == labels[..., None]
 
 
-def _chosen(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Bool[Array, "n k"]:
-    return lax.broadcasted_iota(labels.dtype, logits.shape, 1) == labels[:, None]
+def _picked(logits: Float[Array, "*rows k"], chosen: Bool[Array, "*rows k"]) -> Array:
+    return jnp.sum(jnp.where(chosen, logits, 0), axis=-1)

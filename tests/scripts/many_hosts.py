@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -14,7 +15,9 @@ TRAIN = [sys.executable, str(ROOT / "scripts/train.py")]
 def environment(devices=1, **more):
     """CPU devices, and programs that compile fast."""
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    flags += " --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+    flags += " --xla_llvm_disable_expensive_passes=true"
+    if version("jax") < "0.11":  # later versions do not have these emitters, slow to compile
+        flags += " --xla_cpu_use_fusion_emitters=false"
     return {**os.environ, "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1", "XLA_FLAGS": flags, **more}
 
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxembed.encoders.families.activations import gelu
+
 SHRINK = 0.5  # lambda of the two shrinking functions
 
 
@@ -24,7 +26,7 @@ def _softshrink(x: Array) -> Array:
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "CELU": jax.nn.celu,
     "ELU": jax.nn.elu,
-    "GELU": lambda x: jax.nn.gelu(x, approximate=False),
+    "GELU": gelu,
     "Hardshrink": _hardshrink,
     "Hardsigmoid": jax.nn.hard_sigmoid,
     "Hardswish": jax.nn.hard_swish,

@@ -115,7 +115,7 @@ def pytest_collection_modifyitems(config, items):
     return (yield)
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around the record of a test's processor time
 def pytest_runtest_teardown(item, nextitem):
     """Frees the compiled programs of a group at its end: those of all groups are gigabytes."""
     yield

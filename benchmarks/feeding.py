@@ -170,7 +170,7 @@ def row_of_plan(config: Config, pairs: Any) -> dict[str, Any]:
 
 
 def distinct(hashes: np.ndarray) -> bool:
-    """Says whether no text stands in two rows, `[n 2]`; twice in one is fine."""
+    """Returns True if no text stands in two rows, `[n 2]`; twice in one is fine."""
     twice = hashes[:, 0] == hashes[:, 1]
     return len(np.unique(hashes)) == hashes.size - twice.sum()
 

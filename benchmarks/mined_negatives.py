@@ -88,7 +88,7 @@ def main(config: Config) -> int:
 
 
 def trained(config: Config, folder: Path) -> bool:
-    """Says whether this training is there already, to its end."""
+    """Returns True if this training is there already, to its end."""
     if not (folder / "results.json").exists():
         return False
     flags = json.loads((folder / "config.json").read_text())

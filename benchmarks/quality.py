@@ -177,7 +177,7 @@ def key(one: dict[str, Any], side: str) -> tuple[str, int, str]:
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Says whether both began with the same metric and the same losses."""
+    """Returns True if both began with the same metric and the same losses."""
     first, theirs = ([*r["losses"][:COMPARED], r["evaluations"][0]["value"]] for r in (one, other))
     return all(math.isclose(a, b, rel_tol=TOLERANCE) for a, b in zip(first, theirs, strict=True))
 

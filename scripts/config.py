@@ -41,7 +41,7 @@ class RunFlags:
     output: Path = Path("runs/wordnet-gloss")
     """The folder of the run: log, checkpoints, picture, and the model in the end."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Goes on with the run in this folder, with the flags it was started with; --steps or --epochs
+    """Resumes the run in this folder, with the flags it was started with; --steps or --epochs
     make it longer, and the learning rate then follows the schedule of the longer run."""
     overwrite: bool = False
     """Deletes a run that is already in the output folder."""

@@ -50,7 +50,7 @@ class HeldOutLoss:
 
 
 def is_loss(metric: str) -> bool:
-    """Says whether a metric is a loss: the least is the best.
+    """Returns True if a metric is a loss: the least is the best.
 
     >>> is_loss("loss"), is_loss("dev/loss"), is_loss("dev/ndcg@10")
     (True, True, False)

@@ -15,7 +15,7 @@ NAME, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 
 
 def wanted(said: str, given: str) -> bool:
-    """Says whether the system leaves huge pages to programs, and nobody decided about them."""
+    """Returns True if the system leaves huge pages to programs, and nobody decided about them."""
     return "[madvise]" in said and TUNABLE not in given
 
 

@@ -34,7 +34,7 @@ class Manifest:
             self._save()
 
     def has(self, name: str) -> bool:
-        """Says whether the file is there as it was written."""
+        """Returns True if the file is there as it was written."""
         file = self.folder / name
         return name in self.digests and file.exists() and digest(file) == self.digests[name]
 

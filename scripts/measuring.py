@@ -45,7 +45,7 @@ class Measuring:
                 self._rank(record)
 
     def due(self, step: int, steps: int) -> bool:
-        """Says whether the model is measured after a step."""
+        """Returns True if the model is measured after a step."""
         return self.evaluator is not None and (step % self.every == 0 or step == steps)
 
     @property

@@ -100,7 +100,7 @@ def n_stored(texts: Texts, stored: Sequence[np.ndarray]) -> int:
 
 
 def is_stored(texts: Texts, stored: Sequence[np.ndarray]) -> bool:
-    """Says whether all texts have stored embeddings."""
+    """Returns True if all texts have stored embeddings."""
     return n_stored(texts, stored) == len(texts)
 
 

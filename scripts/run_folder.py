@@ -33,7 +33,7 @@ def check_deletable(config: Config) -> None:
 
 
 def is_run(folder: Path) -> bool:
-    """Says whether there are the flags of a run."""
+    """Returns True if there are the flags of a run."""
     try:
         flags = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):

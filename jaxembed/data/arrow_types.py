@@ -74,7 +74,7 @@ def plain_table(table: pa.Table) -> pa.Table:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Says whether values of this type are lists, however they are stored."""
+    """Returns True if values of this type are lists, however they are stored."""
     import pyarrow.types as kinds
 
     return any(
@@ -90,14 +90,14 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Says whether values of this type are texts."""
+    """Returns True if values of this type are texts."""
     import pyarrow.types as kinds
 
     return kinds.is_string(kind) or kinds.is_large_string(kind)
 
 
 def has_views(kind: pa.DataType) -> bool:
-    """Says whether a type has list views in it, which `datasets` does not open."""
+    """Returns True if a type has list views in it, which `datasets` does not open."""
     import pyarrow.types as kinds
 
     if kinds.is_list_view(kind) or kinds.is_large_list_view(kind):

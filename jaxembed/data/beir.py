@@ -121,7 +121,7 @@ def beir_files(folder: Path, split: str) -> tuple[Path, Path, Path]:
 
 
 def is_beir_folder(folder: Path) -> bool:
-    """Says whether a folder has a corpus and queries."""
+    """Returns True if a folder has a corpus and queries."""
     names = ("corpus", "queries")
     return all(any(_suffix(file, name) for file in folder.glob(f"*{name}.*")) for name in names)
 

@@ -47,12 +47,12 @@ def own_name(role: str, names: Iterable[str]) -> str | None:
 
 
 def of_negatives(name: str) -> bool:
-    """Says whether a column is one of negatives, by its name."""
+    """Returns True if a column is one of negatives, by its name."""
     return NEGATIVES.fullmatch(name.casefold()) is not None
 
 
 def may_be_left(name: str, *, text: bool) -> bool:
-    """Says whether a column may be taken for a text or a label because it is all that is left."""
+    """Returns True if a column may be a text or a label because no other is left."""
     plain = name.casefold()
     if BESIDE.fullmatch(plain) or BESIDE.fullmatch(name) or of_negatives(name):
         return False
@@ -60,7 +60,7 @@ def may_be_left(name: str, *, text: bool) -> bool:
 
 
 def like_a_row(names: Sequence[str]) -> bool:
-    """Says whether the names of columns look like the texts of a row rather than like names.
+    """Returns True if the names of columns look like the texts of a row rather than like names.
 
     >>> like_a_row(["query", "answer"]), like_a_row(["who keeps the lighthouse", "a sailor"])
     (False, True)

@@ -56,7 +56,7 @@ def bind_columns(
         find_optional: takes the columns of optional roles by their names, if `columns` names none.
         drop_incomplete: leaves out rows without a text or label that they need, or with an empty
             one, and counts them in `dropped`, instead of refusing the data.
-        drop_labels: leaves out, and counts, the rows with these labels, such as "-1".
+        drop_labels: drops, and counts, the rows with these labels, such as "-1".
 
     Raises:
         DataError: a role without a column or with a choice, no such column, or one that holds what
@@ -143,12 +143,12 @@ class Table:
         return self.dataset.select_columns([name]).with_format("arrow")
 
     def may_be_text(self, name: str) -> bool:
-        """Says whether a column holds texts or lists of texts."""
+        """Returns True if a column holds texts or lists of texts."""
         kind = self.types[name]
         return is_text(kind.value_type if is_list(kind) else kind)
 
     def may_be_label(self, name: str) -> bool:
-        """Says whether a column holds numbers, be they written as texts."""
+        """Returns True if a column holds numbers, be they written as texts."""
         import pyarrow.types as kinds
 
         kind = self.types[name]
@@ -159,7 +159,7 @@ class Table:
         return kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind)
 
     def may_be(self, role: str, roles: Roles, name: str) -> bool:
-        """Says whether a column could play a role by its type."""
+        """Returns True if a column could play a role by its type."""
         if role in roles.texts:
             return self.may_be_text(name)
         words = roles.labels[role] is int and self.may_be_text(name)
@@ -308,6 +308,6 @@ def _named(columns: Columns, table: Table, roles: Roles) -> Chosen:
 
 
 def _is_further(role: str, roles: Roles) -> bool:
-    """Says whether a role is a second, third, … column of a last text role with several."""
+    """Returns True if a role is a second, third, … column of a last text role with several."""
     stem, _, number = role.rpartition("_")
     return roles.several and stem == roles.texts[-1] and number.isdigit()

@@ -98,7 +98,7 @@ def only_complete(
 def without_labels(
     columns: Mapping[str, tuple[Dataset, ...]], role: str, labels: Sequence[str]
 ) -> tuple[Bound, dict[str, int]]:
-    """Leaves out the rows that have one of these labels, and counts them.
+    """Drops the rows that have one of these labels, and counts them.
 
     Raises:
         DataError: all rows have one.

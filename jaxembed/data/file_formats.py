@@ -67,7 +67,7 @@ def reader_of(files: Sequence[Path]) -> tuple[str, dict[str, Any]]:
 
 
 def opened_as_lists(files: Sequence[Path]) -> bool:
-    """Says whether files have list views, which `datasets` does not open."""
+    """Returns True if files have list views, which `datasets` does not open."""
     return any(has_views(field.type) for file in files for field in _schema(file) or ())
 
 
@@ -123,7 +123,7 @@ def _header(file: Path, options: dict[str, Any]) -> list[str]:
 
 
 def _quoting(file: Path) -> int:
-    """Says whether a TSV is quoted: csv.QUOTE_NONE or csv.QUOTE_MINIMAL."""
+    """Returns how a TSV is quoted: csv.QUOTE_NONE or csv.QUOTE_MINIMAL."""
     doubled = bare = quotes = False
     even = True
     with _text(file) as stream:
@@ -146,7 +146,7 @@ def _quoting(file: Path) -> int:
 
 
 def _by_shape(file: Path) -> int:
-    """Says whether the lines of a TSV have a field for each column only if quotation is read."""
+    """Returns True if the lines of a TSV have a field for each column only if quotation is read."""
     for quoting in (csv.QUOTE_NONE, csv.QUOTE_MINIMAL):
         try:
             with _text(file) as stream:
@@ -159,7 +159,7 @@ def _by_shape(file: Path) -> int:
 
 
 def _plain(field: str) -> bool:
-    """Says whether a field is empty or a number, which need no quotation."""
+    """Returns True if a field is empty or a number, which need no quotation."""
     return re.fullmatch(r"[+-]?[\d.]*(e[+-]?\d+)?", field, re.IGNORECASE) is not None
 
 

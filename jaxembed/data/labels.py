@@ -83,7 +83,7 @@ def as_numbers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def holds_numbers(column: Dataset) -> bool:
-    """Says whether the first rows of a column are numbers, be they texts or not."""
+    """Returns True if the first rows of a column are numbers, be they texts or not."""
     if not is_text(innermost_type(column)):
         return True
     if not is_text(type_of(column)):

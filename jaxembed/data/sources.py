@@ -223,7 +223,7 @@ def _open_folder(folder: Path, split: str, config: str | None) -> Dataset:
 
 
 def _describes_itself(folder: Path) -> bool:
-    """Says whether the folder's README lists its configurations and their files, as on the Hub."""
+    """Returns True if the folder's README lists configurations and files, as on the Hub."""
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
     return bool(re.match(r"---\n(?:(?!---).*\n)*configs:", text))

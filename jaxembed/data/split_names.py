@@ -21,7 +21,7 @@ BESIDE = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dic
 def files_by_split(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
     """Returns the files of each split; they are of "train" if no name says another.
 
-    No file is left out but hidden ones and descriptions of data.
+    No file is omitted but hidden ones and descriptions of data.
 
     Raises:
         DataError: some names say a split, others none.

@@ -76,10 +76,10 @@ def check_similarities(similarities: Sequence[str]) -> None:
 
 
 def is_count(value: object) -> bool:
-    """Says whether a value is a whole number of 1 or more."""
+    """Returns True if a value is a whole number of 1 or more."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def is_finite(value: object) -> bool:
-    """Says whether a value is a number, neither NaN nor infinite."""
+    """Returns True if a value is a number, neither NaN nor infinite."""
     return isinstance(value, Real) and math.isfinite(value)

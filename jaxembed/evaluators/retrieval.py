@@ -117,7 +117,7 @@ class RetrievalEvaluator:
     ) -> RetrievalEvaluator:
         """Builds the evaluator from three tables, or paths of files: see `read_beir`.
 
-        Queries without a relevant document are left out. `options` are `ks`, `similarity` and
+        Queries without a relevant document are omitted. `options` are `ks`, `similarity` and
         `exclude_same_id`.
         """
         documents, texts, judgements = read_beir(corpus, queries, qrels)

@@ -108,7 +108,7 @@ def check_not_negative(**numbers: object) -> None:
 
 
 def is_zero(weight: object) -> bool:
-    """Says whether a weight is the Python number 0, so that its term need not be computed."""
+    """Returns True if a weight is the Python number 0, so that its term need not be computed."""
     return isinstance(weight, int | float) and weight == 0
 
 

@@ -25,7 +25,7 @@ from jaxembed.data import (
 from jaxembed.tasks.batches import Plan
 from jaxembed.typing import Roles
 
-SHRUNKEN = 1.25  # so many times the batches that there could be, and it is said
+SHRUNKEN = 1.25  # a plan of this many times the fewest possible batches is named
 PLANS = ("plain", "no_duplicates", "group_by_label", "contrastive_tension", "clusters")
 
 

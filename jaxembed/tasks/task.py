@@ -132,7 +132,7 @@ def open_task(
 
     Args:
         columns, use_negatives, drop_incomplete, drop_labels: as `bind_columns` takes them.
-        negatives_per_row: so many of a row's negatives, drawn anew in each step; None takes all.
+        negatives_per_row: how many of a row's negatives to draw anew in each step; all if None.
         batch_plan: one of `PLANS`; None is the one that suits the loss. A stream has its own.
         pos_neg_ratio: of contrastive tension, one pair of so many is of a text with itself.
         rows_per_label: of each label that a batch visits.

@@ -201,7 +201,7 @@ def _along(values: np.ndarray, leaf: Any) -> np.ndarray:
 
 
 def _matches(pattern: str, name: str, leaf: Any, depth: int) -> bool | np.ndarray:
-    """Says whether a pattern means a parameter, or which layers of it, `[l 1 …]`."""
+    """Returns True if a pattern means a parameter, or which layers of it, `[l 1 …]`."""
     found = re.fullmatch(r"(.*)\[(-?\d*):(-?\d*)\]", pattern)
     path = (found[1] if found else pattern).rstrip("/")
     if not (fnmatchcase(name, path) or fnmatchcase(name, f"{path}/*")):

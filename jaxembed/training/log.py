@@ -68,7 +68,7 @@ def _line(record: Mapping[str, Any]) -> str:
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:
-    """Reads the whole records of a log, null as NaN; a last line that was cut off is left out.
+    """Reads the whole records of a log, null as NaN; a last line that was cut off is omitted.
 
     Raises:
         FormError: another line is no record.

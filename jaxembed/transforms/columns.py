@@ -74,7 +74,7 @@ def without_partial(loss: LossFn, keywords: Mapping[str, Any]) -> tuple[LossFn, 
 
 
 def takes_key(loss: LossFn) -> bool:
-    """Says whether a loss takes the keyword `key`, as one does that draws."""
+    """Returns True if a loss takes the keyword `key`, as one does that draws."""
     return "key" in inspect.signature(loss).parameters
 
 

@@ -123,7 +123,7 @@ class Names:
         return f"{name.format(*divmod(number, self.a.inner_layers))}.{last}", part, parts
 
     def _is_identity(self, path: Path_, number: int) -> bool:
-        """Says whether a norm has no parameters, as the first one of a ModernBERT."""
+        """Returns True if a norm has no parameters, as the first one of a ModernBERT."""
         return number == 0 and path[1] == "attention_norm" and not self.a.first_attention_norm
 
     def _is_of_a_layer(self, name: str) -> bool:
